@@ -1,0 +1,37 @@
+# `make demo` and `make test` do all the set-up that they need.
+PYTHON ?= python3
+# On a Pi, picamera2 and libcamera come from the system's own Python packages.
+VENV_FLAGS := $(shell grep -qs "Raspberry Pi" /proc/device-tree/model && echo --system-site-packages)
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint format typecheck clean
+
+demo: .venv-edge/installed  ## the device on a drawn smear; no TensorFlow, no camera
+	.venv-edge/bin/hematovision demo
+
+test: .venv/installed  ## all tests
+	.venv/bin/python -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+format: .venv/installed
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+typecheck: .venv/installed
+	.venv/bin/mypy
+
+.venv-edge/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV_FLAGS) .venv-edge
+	.venv-edge/bin/python $(PIP_INSTALL) --editable '.[edge]'
+	touch $@
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV_FLAGS) .venv
+	.venv/bin/python $(PIP_INSTALL) --editable '.[edge,train,bench,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-edge build *.egg-info .mypy_cache .ruff_cache .pytest_cache

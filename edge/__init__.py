@@ -1,0 +1,1 @@
+"""The device: camera to differential, command line."""

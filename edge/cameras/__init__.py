@@ -1,0 +1,1 @@
+"""Sources of frames, one small class each behind one protocol."""

@@ -1,0 +1,95 @@
+"""The root command. A stage's modules are loaded only when one of its commands is called."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from hematovision import __version__
+from hematovision.errors import HematoVisionError, MissingPartError
+
+
+@dataclass(frozen=True)
+class _LazyCommand:
+    module: str
+    attribute: str
+    summary: str
+
+
+_COMMANDS = {
+    "bench": _LazyCommand("benchmarks.cli", "bench", "Measure the parts and the whole line."),
+    "calibrate": _LazyCommand("edge.cli", "calibrate", "Measure µm per pixel from the red cells in view."),
+    "classify": _LazyCommand(
+        "edge.cli", "classify", "Find and name the white cells in images, folders or videos."
+    ),
+    "convert": _LazyCommand("convert.cli", "convert", "Convert a Keras model to TensorFlow Lite, checked."),
+    "demo": _LazyCommand("edge.cli", "demo", "Show the device at work on a drawn smear; needs no camera."),
+    "run": _LazyCommand("edge.cli", "run", "Count white cells from a camera: a live differential."),
+    "train": _LazyCommand("train.cli", "train", "Data sets: download, audit. Models: fit, evaluate."),
+}
+
+# What a missing package means to the person who called a command.
+_EXTRA_OF_PACKAGE = {
+    **dict.fromkeys(("tensorflow", "keras", "sklearn", "matplotlib", "kagglehub"), "train"),
+    **dict.fromkeys(("scipy", "tflite_runtime", "ai_edge_litert"), "edge"),
+}
+
+
+class _OneLineError(click.ClickException):
+    """A HematoVisionError as click prints it: one line on standard error, and the error's exit status."""
+
+    def __init__(self, error: HematoVisionError) -> None:
+        super().__init__(str(error))
+        vars(self)["exit_code"] = error.exit_status  # click types it as a class variable
+
+
+class _RootGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        try:
+            command = getattr(importlib.import_module(entry.module), entry.attribute)
+        except ModuleNotFoundError as error:
+            raise _OneLineError(_missing_part(error)) from error
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # click would import every stage to ask for its summary.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except HematoVisionError as error:
+            raise _OneLineError(error) from error
+        except ModuleNotFoundError as error:
+            raise _OneLineError(_missing_part(error)) from error
+
+
+def _missing_part(error: ModuleNotFoundError) -> HematoVisionError:
+    package = (error.name or "").partition(".")[0]
+    extra = _EXTRA_OF_PACKAGE.get(package)
+    if extra is None:
+        raise error  # a fault of ours, not of the installation: show where
+    return MissingPartError(f"{package} is not installed; pip install 'hematovision[{extra}]' brings it")
+
+
+@click.group(cls=_RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hematovision")
+def root() -> None:
+    """Find, name and count the white cells of a stained blood smear.
+
+    Research and teaching use; not a medical device.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process."""
+    root(args=arguments, prog_name="hematovision")

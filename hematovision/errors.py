@@ -1,0 +1,57 @@
+"""Every error that HematoVision raises on purpose.
+
+::
+
+    HematoVisionError
+    ├── SettingError        (ValueError)    an option or setting that cannot be right; exit status 2
+    ├── MissingPartError    (ImportError)   an optional part is not installed
+    ├── ImageError          (ValueError)    a picture or video that cannot be used
+    ├── CalibrationError    (ValueError)    a scale or a light that cannot be measured from these images
+    ├── CameraError         (OSError)       a source of frames that does not open or stops
+    ├── ModelFileError      (ValueError)    a model file that is damaged, mixed up or of another kind
+    ├── DataSetError        (ValueError)    a folder of images that cannot be read as a data set
+    └── ConversionError     (RuntimeError)  a converted model that is not what was asked for
+
+Each has a second parent, so that callers catch what they expect. Each message names the file or setting,
+what is wrong with it and what to do. On the command line it becomes one line and an exit status.
+"""
+
+
+class HematoVisionError(Exception):
+    """Base of all errors raised on purpose; ``exit_status`` is what a command ends with."""
+
+    exit_status = 1
+
+
+class SettingError(HematoVisionError, ValueError):
+    """An option or setting that cannot be right, such as a scale of zero µm per pixel."""
+
+    exit_status = 2
+
+
+class MissingPartError(HematoVisionError, ImportError):
+    """An optional part that is not installed on this machine."""
+
+
+class ImageError(HematoVisionError, ValueError):
+    """A picture or video that cannot be used: unreadable, cut short, grey, too small or too large."""
+
+
+class CalibrationError(HematoVisionError, ValueError):
+    """A scale or a light that cannot be measured from the images given."""
+
+
+class CameraError(HematoVisionError, OSError):
+    """A source of frames that does not open, or that stops."""
+
+
+class ModelFileError(HematoVisionError, ValueError):
+    """A model file that is damaged, mixed up, newer than this program or of another kind."""
+
+
+class DataSetError(HematoVisionError, ValueError):
+    """A folder of images that cannot be read as a data set."""
+
+
+class ConversionError(HematoVisionError, RuntimeError):
+    """A converted model that is not what was asked for, or that differs too much from its original."""

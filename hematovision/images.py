@@ -1,0 +1,125 @@
+"""Reading an image file from anywhere: what is refused, and why, is decided before anything is computed."""
+
+import io
+import struct
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from hematovision.errors import ImageError
+
+RGBImage = NDArray[np.uint8]
+
+#: Endings that a folder is searched for.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+#: A crop of 20 µm at a coarse 0.6 µm per pixel; nothing smaller shows a cell.
+MIN_SIDE_PX = 32
+#: Four times what a Raspberry Pi's 12-megapixel camera gives; 150 MB decoded.
+MAX_PIXELS = 50_000_000
+#: A stained smear differs by far more than this between its channels; JPEG's rounding does not.
+GREY_TOLERANCE = 3
+
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+_GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+
+# Pixels are judged below, from the header, against a limit of our own; Pillow's warning would come beside it.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read_image(path: Path | str) -> RGBImage:
+    """Read an image file.
+
+    Alpha is dropped, 16 bits a channel are scaled to 8, the orientation stored by a camera is applied.
+
+    Returns:
+        (height, width, 3) uint8, RGB, C-contiguous.
+
+    Raises:
+        ImageError: the file is missing, empty, not an image, cut short, too small, too large, without colour.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str) -> RGBImage:
+    """Decode the bytes of an image file; ``name`` is what messages call it. Otherwise as `read_image`."""
+    if not data:
+        raise ImageError(f"{name}: the file is empty; copy it again")
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not an image in a known format ({', '.join(_FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name}: claims far more than {MAX_PIXELS // 1_000_000} megapixels; not opened"
+        ) from error
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        raise ImageError(f"{name}: its header is damaged ({error}); copy it again") from error
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ImageError(
+                f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, more than the "
+                f"{MAX_PIXELS // 1_000_000} that are opened; save it smaller"
+            )
+        if min(width, height) < MIN_SIDE_PX:
+            raise ImageError(
+                f"{name}: {width}x{height} pixels is too small to show a cell (at least {MIN_SIDE_PX} a side)"
+            )
+        if image.mode in _GREY_MODES:
+            raise _no_colour(name)
+        if image.mode not in {"RGB", "RGBA", "RGBX", "P", "PA"}:
+            raise ImageError(f"{name}: colour mode {image.mode} is not read; save it as RGB")
+        deep = _has_16_bits(image)
+        try:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        except (OSError, ValueError, SyntaxError, EOFError, struct.error, MemoryError) as error:
+            raise ImageError(f"{name}: damaged or cut short ({error}); copy it again") from error
+    if deep:
+        pixels = _decode_16_bits(data, name)
+    if _is_grey(pixels):
+        raise _no_colour(name)
+    return np.ascontiguousarray(pixels)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All image files below a folder by their ending, in the order of their names."""
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )
+
+
+def _no_colour(name: str) -> ImageError:
+    return ImageError(f"{name}: a grey image; the stain is told by its colour, so give the colour original")
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    # Pillow opens 16-bit colour as 8-bit RGB by cutting the low byte off; the raw mode of its tile tells.
+    tiles = getattr(image, "tile", ())
+    raw_modes = (tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in tiles if tile[3])
+    return any(";16" in str(raw_mode) for raw_mode in raw_modes)
+
+
+def _decode_16_bits(data: bytes, name: str) -> RGBImage:
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if deep is None or deep.dtype != np.uint16:
+        raise ImageError(
+            f"{name}: 16 bits a channel in a form that is not read; save it with 8 bits a channel"
+        )
+    # 65535 becomes 255 and everything between is rounded: 255 / 65535 = 1 / 257.
+    scaled = ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB)
+
+
+def _is_grey(pixels: RGBImage) -> bool:
+    if pixels.size > 1_000_000 and not _is_grey(pixels[::16, ::16]):
+        return False  # nearly every image: a sample settles it
+    red, green, blue = (pixels[..., channel].astype(np.int16) for channel in range(3))
+    return int(max(np.abs(red - green).max(), np.abs(green - blue).max())) <= GREY_TOLERANCE

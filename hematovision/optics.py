@@ -1,0 +1,202 @@
+"""Dividing a field by its own light, so that a pixel is transmittance: the light that the smear lets through.
+
+White balance, the lamp's colour and vignetting drop out; what remains is stain. The negative decimal
+logarithm of transmittance is optical density, proportional to the amount of stain (Beer and Lambert).
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hematovision.errors import ImageError, SettingError
+from hematovision.images import RGBImage
+
+#: Scale at which a field's light is measured and its nuclei are found: a nucleus is 15 to 25 pixels wide.
+WORKING_UM_PER_PIXEL = 0.4
+#: Nothing on a smear absorbs this much in every channel at once: darker is the fill of a rotated copy.
+NO_LIGHT = 0.08
+#: A field narrower than this shows no vignetting, and too few gaps between cells to fit any.
+MIN_VIGNETTED_SIDE_UM = 70.0
+#: Optical density is cut off here: one part in a thousand of the light is below what a camera resolves.
+MAX_OPTICAL_DENSITY = 3.0
+
+_TILE_UM = 12.0
+# The empty glass is the bright end of a field, but a cell's edge that acts as a lens can be brighter still.
+_GLASS_SHARE = 0.92
+_GLASS_TOLERANCE = 0.06
+_MIN_GLASS_PIXELS = 16
+_MIN_LEVEL = 8  # of 255
+_LIGHT_GRID = 24
+_FIT_ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Light:
+    """The light of an empty field, over the whole of a frame.
+
+    ``coefficients``: (6, 3) float32, the logarithm of each channel's light (0 to 255) as a quadratic in x and
+    y, which run from -1 to 1 over the frame. A uniform light has only its first row.
+    """
+
+    coefficients: NDArray[np.float32]
+
+    def at(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Light at positions x (width,) and y (height,), each from -1 to 1: (height, width, 3) float32."""
+        return np.exp(_quadratic(x[None, :], y[:, None]) @ self.coefficients)
+
+    def over(self, width: int, height: int) -> NDArray[np.float32]:
+        """Light over a whole frame sampled with this many pixels: (height, width, 3) float32."""
+        # It is smooth: a coarse grid, interpolated, is within a thousandth and ten times faster.
+        columns, rows = min(width, _LIGHT_GRID), min(height, _LIGHT_GRID)
+        return cv2.resize(
+            self.at(_axis(columns), _axis(rows)), (width, height), interpolation=cv2.INTER_LINEAR
+        )
+
+
+@dataclass(frozen=True)
+class Field:
+    """A frame with its light measured: what `finder` and `crops` work on.
+
+    ``image``: (height, width, 3) uint8 RGB as the camera gave it. ``transmittance``: the same field at
+    `WORKING_UM_PER_PIXEL`, (h, w, 3) float32, 0 to about 1, and 1 where there is no image. ``dark``: (h, w)
+    bool, where there is no image (the black fill of a rotated copy). ``scale``: pixels of ``image`` for one
+    of ``transmittance``, in x and in y.
+    """
+
+    image: RGBImage
+    um_per_pixel: float
+    light: Light
+    transmittance: NDArray[np.float32]
+    dark: NDArray[np.bool_]
+    scale: tuple[float, float]
+
+
+def check_um_per_pixel(um_per_pixel: float) -> float:
+    """Return a usable scale, or raise `SettingError`: 0.02 to 2 µm per pixel holds every microscope's."""
+    if not 0.02 <= um_per_pixel <= 2.0:  # also refuses not-a-number
+        raise SettingError(
+            f"µm per pixel is {um_per_pixel:g}; it must lie between 0.02 and 2 "
+            "(measure it with: hematovision calibrate IMAGE...)"
+        )
+    return float(um_per_pixel)
+
+
+def measure_field(image: RGBImage, um_per_pixel: float) -> Field:
+    """Measure the light of a frame and its transmittance at working scale.
+
+    Args:
+        image: (height, width, 3) uint8 RGB.
+        um_per_pixel: the frame's scale.
+
+    Raises:
+        ImageError: the frame has another shape or type, or is black.
+        SettingError: the scale is no scale.
+    """
+    check_um_per_pixel(um_per_pixel)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ImageError(
+            f"a frame must be (height, width, 3) uint8 RGB, this one is {image.shape} {image.dtype}"
+        )
+    height, width = image.shape[:2]
+    shrink = um_per_pixel / WORKING_UM_PER_PIXEL
+    size = max(8, round(width * shrink)), max(8, round(height * shrink))
+    # Averaging, where it shrinks, also takes the sensor's noise out.
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR)
+    dark = _without_light(small)
+    light = _measure_light(small, dark, um_per_pixel * width / size[0])
+    transmittance = np.divide(small, light.over(*size), dtype=np.float32)
+    if dark.any():
+        transmittance[dark] = 1.0
+    return Field(image, um_per_pixel, light, transmittance, dark, (width / size[0], height / size[1]))
+
+
+def optical_density(transmittance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Optical density, -log10 of transmittance (2-D), from 0 to `MAX_OPTICAL_DENSITY`."""
+    clipped = np.clip(transmittance, np.float32(10**-MAX_OPTICAL_DENSITY), np.float32(1.0))
+    return cv2.log(clipped) * np.float32(
+        -1 / math.log(10)
+    )  # OpenCV's logarithm is several times NumPy's speed
+
+
+def frame_position(pixel: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Pixel coordinates (centre of the first pixel is 0) as the -1 to 1 that `Light.at` takes."""
+    return ((pixel + 0.5) * (2.0 / side) - 1.0).astype(np.float32)
+
+
+def _axis(side: int) -> NDArray[np.float32]:
+    return frame_position(np.arange(side, dtype=np.float32), side)
+
+
+def _quadratic(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    x, y = np.broadcast_arrays(x, y)
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+
+
+def _without_light(small: RGBImage) -> NDArray[np.bool_]:
+    red, green, blue = cv2.split(small)
+    brightest_channel = cv2.max(cv2.max(red, green), blue)
+    limit = NO_LIGHT * float(np.percentile(brightest_channel[::4, ::4], 95))
+    black = (brightest_channel <= limit).astype(np.uint8)
+    if not black.any():
+        return black.astype(bool)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(black, connectivity=4)
+    height, width = black.shape
+    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
+    right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
+    fill = (left == 0) | (top == 0) | (right == width) | (bottom == height)
+    fill[0] = False  # component 0 is all that is not black
+    # One pixel more: its edge is a mixture of black and image.
+    return cv2.dilate(fill[labels].astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+
+
+def _measure_light(small: RGBImage, dark: NDArray[np.bool_], um_per_pixel: float) -> Light:
+    height, width = small.shape[:2]
+    # Every second pixel is plenty for a level; dark ones are set apart by a brightness that glass never has.
+    sample = small[::2, ::2].astype(np.float32)
+    sample[dark[::2, ::2]] = np.nan
+    whole = _glass(sample.reshape(1, -1, 3))[0]
+    if np.isnan(whole).any():
+        raise ImageError("the field is black: no light reaches the camera")
+    coefficients = np.zeros((6, 3), np.float32)
+    coefficients[0] = np.log(whole)
+    if min(height, width) * um_per_pixel < MIN_VIGNETTED_SIDE_UM:
+        return Light(coefficients)
+    columns, rows = (round(side * um_per_pixel / _TILE_UM) for side in (width, height))
+    tile_width, tile_height = sample.shape[1] // columns, sample.shape[0] // rows
+    tiles = sample[: rows * tile_height, : columns * tile_width]
+    tiles = tiles.reshape(rows, tile_height, columns, tile_width, 3).swapaxes(1, 2)
+    logs = np.log(_glass(tiles.reshape(rows * columns, tile_height * tile_width, 3)))
+    x = frame_position((np.arange(columns, dtype=np.float32) + 0.5) * 2 * tile_width - 0.5, width)
+    y = frame_position((np.arange(rows, dtype=np.float32) + 0.5) * 2 * tile_height - 0.5, height)
+    design = _quadratic(x[None, :], y[:, None]).reshape(-1, 6)
+    keep = ~np.isnan(logs).any(axis=1)
+    fit = coefficients
+    for _ in range(_FIT_ROUNDS):
+        # A tile covered by cells has no glass and lies below the rest: drop such and fit again.
+        if keep.sum() < 3 * len(coefficients):
+            return Light(coefficients)
+        fit = np.linalg.lstsq(design[keep], logs[keep], rcond=None)[0].astype(np.float32)
+        residual = (logs - design @ fit).min(axis=1)
+        closer = residual > -max(0.02, 1.5 * float(residual[keep].std()))
+        if (closer == keep).all():
+            break
+        keep = closer
+    return Light(fit)
+
+
+def _glass(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colour of the empty glass in each tile of pixels, (n, pixels, 3) to (n, 3); NaN where it is dark."""
+    # Haemoglobin absorbs green: by green the glass stands out best from red cells.
+    green = tiles[..., 1]
+    ordered = np.sort(green, axis=1)  # NaN last
+    valid = np.count_nonzero(~np.isnan(ordered), axis=1)
+    rank = (valid * _GLASS_SHARE).astype(int).clip(0, green.shape[1] - 1)
+    bright = np.take_along_axis(ordered, rank[:, None], axis=1)
+    bright[(valid < _MIN_GLASS_PIXELS) | (bright[:, 0] < _MIN_LEVEL)] = np.nan
+    glass = np.abs(green - bright) <= _GLASS_TOLERANCE * bright
+    total = np.einsum("np,npc->nc", glass.astype(np.float32), np.nan_to_num(tiles))
+    level = total / np.maximum(np.count_nonzero(glass, axis=1), 1)[:, None]
+    return np.where(np.isnan(bright), np.nan, np.maximum(level, 1.0)).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Keras: data sets to a trained MobileNetV2, and its evaluation."""

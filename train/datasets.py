@@ -1,0 +1,234 @@
+"""Readers of labelled images, whatever their layout: which file, which cell, which original, which side.
+
+A data set is named by a path, with its scale after an ``@`` where the layout does not tell it::
+
+    kaggle-blood-cells                  the Kaggle collection: its originals if it has them, else its copies
+    kaggle-blood-cells/Original_Images  the originals only (labels.csv, original_split.csv beside the folder)
+    kaggle-blood-cells/images           the rotated copies: TRAIN, TEST and TEST_SIMPLE; or one of the three
+    pbc@0.104                           one folder a class, sides in split.csv where there is one
+    mine/labels.csv@0.1                 a table with the columns image and label; split, original if wanted
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hematovision.cell_classes import CLASS_NAMES
+from hematovision.errors import DataSetError, SettingError
+from hematovision.images import list_images
+from hematovision.optics import check_um_per_pixel
+
+#: Width of a Kaggle field on the slide, from its red cells: 640 pixels of 0.083 µm; copies have 320.
+KAGGLE_ORIGINAL_UM_PER_PIXEL = 0.083
+KAGGLE_COPY_UM_PER_PIXEL = 0.166
+
+_COPY_SIDES = {"TRAIN": "train", "TEST": "test", "TEST_SIMPLE": "test"}
+_SIDES = ("train", "test")
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image of one labelled cell.
+
+    ``label``: lower case; one of `CLASS_NAMES`, or what else a smear contains (basophil, platelet …).
+    ``original``: what this is an image of, unique over all data sets: copies of one original share it, splits
+    and intervals go by it. ``side``: train, test, or None where the data set does not say.
+    """
+
+    path: Path
+    label: str
+    original: str
+    side: str | None
+
+    @property
+    def in_classes(self) -> bool:
+        """Whether the label is one that the network can give."""
+        return self.label in CLASS_NAMES
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Labelled images of one source at one scale; ``um_per_pixel`` is None where nobody said it.
+
+    ``dropped`` says what was left out and how often, for the report.
+    """
+
+    name: str
+    path: Path
+    images: tuple[LabelledImage, ...]
+    um_per_pixel: float | None
+    dropped: tuple[tuple[str, int], ...] = ()
+
+    def on_side(self, side: str | None) -> tuple[LabelledImage, ...]:
+        """The images of one side (train or test); all for None."""
+        return tuple(image for image in self.images if side is None or image.side == side)
+
+
+def read_dataset(source: str) -> DataSet:
+    """Read a data set's list of images; opens none of them.
+
+    Args:
+        source: a path, with ``@`` and µm per pixel after it where the layout does not tell the scale.
+
+    Raises:
+        DataSetError: it is missing, empty, of no known layout, or its table names files that are not there.
+        SettingError: the scale is no scale.
+    """
+    path, um_per_pixel = _split_scale(source)
+    if not path.exists():
+        raise DataSetError(f"{path}: no such folder or table; check the path")
+    name = path.resolve().name
+    default_scale: float | None = None
+    dropped: dict[str, int] = {}
+    if path.is_file():
+        images = list(_table(path, _slug(path.resolve().parent), dropped))
+    elif (originals := _kaggle_originals(path)) is not None:
+        images = list(_originals(originals, dropped))
+        default_scale = KAGGLE_ORIGINAL_UM_PER_PIXEL
+        name = "kaggle-originals"
+    elif copies := _kaggle_copies(path):
+        images = list(_copies(copies))
+        default_scale = KAGGLE_COPY_UM_PER_PIXEL
+        name = "kaggle-" + "-".join(folder.name.lower() for folder in copies)
+    elif (path / "labels.csv").is_file():
+        images = list(_table(path / "labels.csv", _slug(path), dropped))
+    else:
+        images = list(_class_folders(path))
+    if not images:
+        raise DataSetError(f"{path}: no labelled images in it; see hematovision train --help for the layouts")
+    scale = um_per_pixel if um_per_pixel is not None else default_scale
+    return DataSet(name, path, tuple(images), scale, tuple(sorted(dropped.items())))
+
+
+def _split_scale(source: str) -> tuple[Path, float | None]:
+    text, at, scale = source.rpartition("@")
+    if not at or Path(source).exists():
+        return Path(source), None
+    try:
+        return Path(text), check_um_per_pixel(float(scale))
+    except SettingError as error:
+        raise SettingError(f"{source}: {error}") from error
+    except ValueError as error:
+        raise SettingError(f"{source}: '{scale}' is not a number of µm per pixel") from error
+
+
+def _slug(path: Path) -> str:
+    return path.resolve().name
+
+
+# --- the Kaggle collection ---
+
+
+def _kaggle_originals(path: Path) -> Path | None:
+    """The folder of originals, where their labels are beside it."""
+    for folder in (path / "Original_Images", path):
+        if folder.name == "Original_Images" and folder.is_dir() and (folder.parent / "labels.csv").is_file():
+            return folder
+    return None
+
+
+def _kaggle_copies(path: Path) -> list[Path]:
+    for folder in (path, path / "images", path / "dataset2-master" / "dataset2-master" / "images"):
+        sides = [folder / side for side in _COPY_SIDES if (folder / side).is_dir()]
+        if sides:
+            return sides
+    if path.name in _COPY_SIDES and any(child.is_dir() for child in path.iterdir()):
+        return [path]
+    return []
+
+
+def _originals(folder: Path, dropped: dict[str, int]) -> Iterator[LabelledImage]:
+    root = folder.parent
+    sides: dict[str, str] = {}
+    if (root / "original_split.csv").is_file():
+        sides = {row["image"]: row["split"] for row in _rows(root / "original_split.csv", ("image", "split"))}
+    for row in _rows(root / "labels.csv", ("Image", "Category")):
+        # The second column is the number in the file name; some cells are empty, some hold several classes.
+        number, label = row["Image"].strip(), row["Category"].strip().lower()
+        path = folder / f"BloodImage_{int(number):05d}.jpg" if number.isdigit() else None
+        if path is None or not label or "," in label:
+            reason = "no label" if not label else "several labels"
+            dropped[reason] = dropped.get(reason, 0) + 1
+        elif not path.is_file():
+            dropped["file not there"] = dropped.get("file not there", 0) + 1
+        else:
+            yield LabelledImage(path, label, f"kaggle/{path.stem}", sides.get(path.name))
+
+
+def _copies(folders: list[Path]) -> Iterator[LabelledImage]:
+    for side_folder in folders:
+        table = side_folder.parent.parent / "copies.csv"
+        originals = {}
+        if table.is_file():
+            originals = {
+                row["image"]: Path(row["original"]).stem for row in _rows(table, ("image", "original"))
+            }
+        for path in list_images(side_folder):
+            key = path.relative_to(side_folder.parent).as_posix()
+            # A copy whose original is not known stands for itself; `audit` finds its kin by content.
+            original = originals.get(key) or key
+            yield LabelledImage(
+                path, path.parent.name.lower(), f"kaggle/{original}", _COPY_SIDES[side_folder.name]
+            )
+
+
+# --- other layouts ---
+
+
+def _class_folders(path: Path) -> Iterator[LabelledImage]:
+    sides: dict[str, str] = {}
+    if (path / "split.csv").is_file():
+        sides = {row["image"]: row["split"] for row in _rows(path / "split.csv", ("image", "split"))}
+        absent = [image for image in sides if not (path / image).is_file()]
+        if absent:
+            raise DataSetError(
+                f"{path / 'split.csv'}: {len(absent)} of its {len(sides)} files are not there "
+                f"({absent[0]}, …); copy the data set again"
+            )
+        _check_sides(path / "split.csv", sides.values())
+    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
+        label = re.sub(r"s$", "", folder.name.lower())
+        for image in list_images(folder):
+            key = image.relative_to(path).as_posix()
+            yield LabelledImage(image, label, f"{_slug(path)}/{key}", sides.get(key))
+
+
+def _table(path: Path, name: str, dropped: dict[str, int]) -> Iterator[LabelledImage]:
+    rows = _rows(path, ("image", "label"))
+    _check_sides(path, (row["split"] for row in rows if row.get("split")))
+    for row in rows:
+        label = (row["label"] or "").strip().lower()
+        if not label or "," in label:
+            reason = "no label" if not label else "several labels"
+            dropped[reason] = dropped.get(reason, 0) + 1
+            continue
+        candidates = [path.parent / row["image"], path.parent / "images" / row["image"]]
+        image = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if image is None:
+            raise DataSetError(f"{path}: names {row['image']}, which is not there; correct the table")
+        original = row.get("original") or row["image"]
+        yield LabelledImage(image, label, f"{name}/{original}", row.get("split") or None)
+
+
+def _check_sides(table: Path, sides: Iterable[str]) -> None:
+    wrong = sorted({str(side) for side in sides if side not in _SIDES})
+    if wrong:
+        raise DataSetError(f"{table}: split '{wrong[0]}' is unknown; it must be train or test")
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise DataSetError(f"{path}: has no column '{missing[0]}'; it must have {', '.join(columns)}")
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataSetError(f"{path}: cannot be read as a table ({error})") from error
+    short = next((row for row in rows if any(row[column] is None for column in columns)), None)
+    if short is not None:
+        raise DataSetError(f"{path}: a row lacks columns ({short}); correct the table")
+    return rows
