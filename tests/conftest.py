@@ -1,0 +1,23 @@
+"""What tests share: where the real images are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of the real images; the test is skipped, with the reason, where there are none."""
+    folder = Path(os.environ.get("HEMATOVISION_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "kaggle-blood-cells").is_dir():
+        pytest.skip(f"no real images at {folder}; set HEMATOVISION_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Top folder of the checkout."""
+    return REPOSITORY
