@@ -1,0 +1,96 @@
+"""Which interpreter runs a model: LiteRT, or its predecessor tflite-runtime. Never TensorFlow."""
+
+import importlib
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from hematovision.errors import MissingPartError, ModelFileError, SettingError
+
+#: Name of each runtime and the package that it is, the preferred one first: on x86-64 the last wheel of
+#: tflite-runtime has no fast int8 kernels and takes ten times as long as LiteRT.
+PACKAGES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
+AUTO = "auto"
+
+#: A Raspberry Pi has four cores; more threads than this bring nothing at batch 1.
+MAX_THREADS = 4
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """An interpreter with its tensors allocated, and what it is.
+
+    ``interpreter`` has the methods of ``tf.lite.Interpreter``. It belongs to one thread.
+    """
+
+    runtime: str
+    version: str
+    threads: int
+    interpreter: Any
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.version}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+def available_runtimes() -> tuple[str, ...]:
+    """Names of the runtimes installed here, the preferred one first; imports none of them."""
+    return tuple(name for name, package in PACKAGES.items() if importlib.util.find_spec(package))
+
+
+def default_threads() -> int:
+    """As many threads as this machine has cores, up to `MAX_THREADS`."""
+    return min(os.cpu_count() or 1, MAX_THREADS)
+
+
+def load_interpreter(flatbuffer: bytes, runtime: str = AUTO, threads: int | None = None) -> LoadedModel:
+    """Load a model into an interpreter and allocate its tensors.
+
+    Args:
+        flatbuffer: a TensorFlow Lite model; what follows the flatbuffer is ignored.
+        runtime: a name of `PACKAGES`, or ``auto`` for the preferred one of those installed.
+        threads: how many the interpreter computes with; `default_threads` unless given.
+
+    Raises:
+        SettingError: no such runtime, or less than one thread.
+        MissingPartError: the runtime is not installed, or its installation is broken.
+        ModelFileError: the runtime cannot load the model.
+    """
+    threads = default_threads() if threads is None else threads
+    if threads < 1:
+        raise SettingError(f"{threads} threads; the interpreter needs at least 1")
+    runtime = _choose(runtime)
+    package = PACKAGES[runtime]
+    try:
+        module = importlib.import_module(f"{package}.interpreter")
+        version = str(importlib.import_module(package).__version__)
+    except ImportError as error:
+        raise MissingPartError(
+            f"{runtime} is installed but does not load ({error}); "
+            f"install {package.replace('_', '-')} again, or choose another runtime"
+        ) from error
+    try:
+        interpreter = module.Interpreter(model_content=flatbuffer, num_threads=threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelFileError(f"{runtime} {version} cannot load the model ({reason})") from error
+    return LoadedModel(runtime, version, threads, interpreter)
+
+
+def _choose(runtime: str) -> str:
+    available = available_runtimes()
+    if runtime == AUTO:
+        if not available:
+            raise MissingPartError(
+                "no runtime for the model is installed; pip install 'hematovision[edge]' brings it"
+            )
+        return available[0]
+    if runtime not in PACKAGES:
+        raise SettingError(f"no runtime is called '{runtime}'; choose {AUTO}, {' or '.join(PACKAGES)}")
+    if runtime not in available:
+        raise MissingPartError(
+            f"{runtime} is not installed; pip install {PACKAGES[runtime].replace('_', '-')}, "
+            f"or choose another runtime (installed: {', '.join(available) or 'none'})"
+        )
+    return runtime
