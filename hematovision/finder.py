@@ -4,13 +4,14 @@ Threshold the red optical density, corrected for what red cells absorb; join the
 platelets by area.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hematovision.optics import WORKING_UM_PER_PIXEL, Field, optical_density
+from hematovision.optics import Field, optical_density
 
 #: Blue optical density is subtracted with this weight: haemoglobin absorbs blue, chromatin hardly does, so
 #: stacked red cells stay below the threshold and nuclei do not.
@@ -67,6 +68,20 @@ def find_cells(field: Field) -> list[CellRegion]:
         if region.nucleus_area_um2 >= (MIN_CUT_NUCLEUS_UM2 if region.touches_border else MIN_NUCLEUS_UM2):
             regions.append(region)
     return sorted(regions, key=lambda region: region.score, reverse=True)
+
+
+def most_prominent(regions: list[CellRegion], field: Field) -> CellRegion | None:
+    """The cell that a single-cell image is of: the highest score, halved towards the corners.
+
+    Of two like cells the one in the middle is meant; a nucleus cut by the border loses to a whole one anyway.
+    """
+    height, width = field.image.shape[:2]
+
+    def prominence(region: CellRegion) -> float:
+        x, y = region.center[0] / width - 0.5, region.center[1] / height - 0.5
+        return region.score * (1 - min(math.hypot(x, y), 0.5))
+
+    return max(regions, key=prominence, default=None)
 
 
 def nuclear_stain(field: Field) -> NDArray[np.float32]:
@@ -195,5 +210,3 @@ def _focus(field: Field, box: tuple[float, float, float, float]) -> float:
     mean = max(float(green.mean()), 1.0)
     return float(cv2.Laplacian(green, cv2.CV_32F).var()) / (mean * mean)
 
-
-assert WORKING_UM_PER_PIXEL < LOBE_GAP_UM / 2  # gaps between lobes must be seen

@@ -1,0 +1,283 @@
+"""Fine-tuning: training cells in, a ``.keras`` file with its half of the manifest out; resumable."""
+
+import dataclasses
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from hematovision.cell_classes import CLASS_NAMES
+from hematovision.crops import CropSize
+from hematovision.errors import DataSetError, ModelFileError, SettingError
+from hematovision.model_file import write_atomically
+from train.augment import PATCH_MARGIN, augment
+from train.cells import OTHER, CellSet
+from train.network import build_network
+
+#: One crop in ten is of no class (basophil, immature, platelet …) and teaches the network to be unsure.
+OTHER_SHARE = 0.1
+LABEL_SMOOTHING = 0.05
+WEIGHT_DECAY = 0.01
+#: How strongly a small collection is raised beside a large one: 0 as large as it is, 1 all alike.
+COLLECTION_BALANCE = 0.5
+WARM_UP_EPOCHS = 1
+
+_STATE = "state.keras"
+_HISTORY = "history.json"
+_SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a training run is; kept beside its state, so that only the same run is resumed."""
+
+    epochs: int = 30
+    crops_per_epoch: int = 3200
+    batch: int = 32
+    learning_rate: float = 4e-4
+    seed: int = 1
+    crop: CropSize = field(default_factory=lambda: CropSize(20.0, 128))
+
+    def __post_init__(self) -> None:
+        right = {
+            "epochs": self.epochs >= 1,
+            "batch": 1 <= self.batch <= self.crops_per_epoch,
+            "learning rate": 0 < self.learning_rate <= 1,
+            "crop side in pixels": self.crop.side_px % 32 == 0 and 32 <= self.crop.side_px <= 512,
+            "crop side in µm": 5 <= self.crop.side_um <= 100,
+        }
+        wrong = [name for name, value in right.items() if not value]
+        if wrong:
+            raise SettingError(f"{', '.join(wrong)}: cannot be; see hematovision train fit --help")
+
+    @property
+    def patch(self) -> CropSize:
+        """What is read from training images: the crop and a margin for turning and shifting it."""
+        return CropSize(self.crop.side_um * PATCH_MARGIN, round(self.crop.side_px * PATCH_MARGIN))
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave: training loss, and loss and accuracy (four classes) on the development cells."""
+
+    epoch: int
+    loss: float
+    development_loss: float
+    development_accuracy: float
+    development_balanced_accuracy: float
+    seconds: float
+
+
+StepProgress = Callable[[int, int, float], None]
+EpochDone = Callable[[EpochResult], None]
+
+
+class BalancedBatches(keras.utils.PyDataset):
+    """Batches of augmented crops in which every class is as frequent as any other.
+
+    Batch ``i`` of epoch ``e`` depends on seed, e and i alone: a resumed run sees what it would have seen.
+    """
+
+    def __init__(self, cells: CellSet, settings: FitSettings, epoch: int) -> None:
+        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
+        self._cells = cells
+        self._settings = settings
+        self._epoch = epoch
+        self._weights = sampling_weights(cells)
+
+    def __len__(self) -> int:
+        return self._settings.crops_per_epoch // self._settings.batch
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rng = np.random.default_rng((self._settings.seed, self._epoch, index))
+        chosen = rng.choice(len(self._cells), self._settings.batch, p=self._weights)
+        side = self._settings.crop.side_px
+        crops = np.stack([augment(self._cells.crops[cell], side, rng) for cell in chosen])
+        return crops.astype(np.float32), soft_targets(self._cells.labels[chosen])
+
+
+def sampling_weights(cells: CellSet) -> NDArray[np.float64]:
+    """Chance of each cell (n,) to be drawn: classes alike, small collections raised, few of no class.
+
+    Raises:
+        DataSetError: a class has no training cell.
+    """
+    absent = [name for label, name in enumerate(CLASS_NAMES) if not (cells.labels == label).any()]
+    if absent:
+        raise DataSetError(f"no training cell of {', '.join(absent)}; add images of every class")
+    strata: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for index, image in enumerate(cells.images):
+        strata[(int(cells.labels[index]), image.original.partition("/")[0])].append(index)
+    weights = np.zeros(len(cells))
+    for members in strata.values():
+        weights[members] = len(members) ** -COLLECTION_BALANCE
+    other_share = OTHER_SHARE if (cells.labels == OTHER).any() else 0.0
+    for label in (OTHER, *range(len(CLASS_NAMES))):
+        of_label = cells.labels == label
+        share = other_share if label == OTHER else (1 - other_share) / len(CLASS_NAMES)
+        if of_label.any():
+            weights[of_label] *= share / weights[of_label].sum()
+    return weights / weights.sum()
+
+
+def soft_targets(labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What the network should answer (n, 4): nearly sure of a class, and undecided for a cell of none.
+
+    Hendrycks et al., Deep anomaly detection with outlier exposure, ICLR 2019.
+    """
+    count = len(CLASS_NAMES)
+    targets = np.full((len(labels), count), 1 / count, np.float32)
+    known = np.flatnonzero(labels != OTHER)
+    targets[known] = LABEL_SMOOTHING / count
+    targets[known, labels[known]] += 1 - LABEL_SMOOTHING
+    return targets
+
+
+def fit(
+    training: CellSet,
+    development: CellSet,
+    settings: FitSettings,
+    weights: str | Path,
+    folder: Path,
+    on_step: StepProgress,
+    on_epoch: EpochDone,
+) -> tuple[keras.Model, list[EpochResult]]:
+    """Fine-tune, or go on with a run that was interrupted; at most one epoch's work is lost by that.
+
+    Args:
+        training: patches of `FitSettings.patch`.
+        development: crops of `FitSettings.crop`; watched, never learnt from.
+        settings: of the run.
+        weights: to start from; see `build_network`.
+        folder: where the run keeps its state.
+        on_step: called after each batch with steps done, steps in all, and the loss.
+        on_epoch: called after each epoch.
+
+    Raises:
+        SettingError: the folder holds another run.
+        ModelFileError: weights or state cannot be loaded.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, settings, training, development)
+    keras.utils.set_random_seed(settings.seed)
+    steps = settings.crops_per_epoch // settings.batch
+    history = _read_history(folder)
+    if history:
+        network = keras.models.load_model(folder / _STATE)
+    else:
+        network = build_network(settings.crop.side_px, weights)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            decay_steps=max(1, steps * (settings.epochs - WARM_UP_EPOCHS)),
+            warmup_target=settings.learning_rate,
+            warmup_steps=steps * WARM_UP_EPOCHS,
+        )
+        network.compile(
+            optimizer=keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+            jit_compile=False,  # on a CPU compiling made training ten times slower
+        )
+    for epoch in range(len(history), settings.epochs):
+        started = time.monotonic()
+        ticker = _Ticker(on_step, epoch * steps, settings.epochs * steps)
+        batches = BalancedBatches(training, settings, epoch)
+        losses = network.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[ticker]).history["loss"]
+        result = _look(network, development, epoch + 1, float(losses[-1]), started)
+        history.append(result)
+        _keep(folder, network, history)
+        on_epoch(result)
+    return network, history
+
+
+def predict_logits(network: keras.Model, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits (n, 4) float32 of crops (n, side, side, 3) uint8.
+
+    Raises:
+        ModelFileError: the network takes crops of another size.
+    """
+    if crops.shape[1:] != network.input_shape[1:]:
+        raise ModelFileError(
+            f"the network takes crops of {network.input_shape[1:]}, these are {crops.shape[1:]}"
+        )
+    logits = [
+        network.predict_on_batch(crops[start : start + 64].astype(np.float32))
+        for start in range(0, len(crops), 64)
+    ]
+    return np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)), np.float32)
+
+
+class _Ticker(keras.callbacks.Callback):
+    """Reports each step of one epoch."""
+
+    def __init__(self, on_step: StepProgress, before: int, total: int) -> None:
+        super().__init__()
+        self._on_step, self._before, self._total = on_step, before, total
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._on_step(self._before + batch + 1, self._total, float((logs or {}).get("loss", float("nan"))))
+
+
+def _look(network: keras.Model, development: CellSet, epoch: int, loss: float, started: float) -> EpochResult:
+    known = development.in_classes
+    labels = development.labels[known]
+    logits = predict_logits(network, development.crops[known])
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    right = logits.argmax(axis=1) == labels
+    recalls = [right[labels == label].mean() for label in np.unique(labels)]
+    return EpochResult(
+        epoch,
+        loss,
+        float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+        float(right.mean()),
+        float(np.mean(recalls)),
+        time.monotonic() - started,
+    )
+
+
+def _claim(folder: Path, settings: FitSettings, training: CellSet, development: CellSet) -> None:
+    """Note in the folder which run it holds, or refuse one that is another."""
+    run = {
+        **dataclasses.asdict(settings),
+        "training_cells": len(training),
+        "development_cells": len(development),
+    }
+    path = folder / _SETTINGS
+    if path.exists():
+        try:
+            held = json.loads(path.read_text())
+        except ValueError as error:
+            raise SettingError(f"{path}: damaged ({error}); use another folder") from error
+        differing = sorted(key for key in run.keys() | held.keys() if run.get(key) != held.get(key))
+        if differing:
+            raise SettingError(
+                f"{folder}: holds a run with another {', '.join(differing)}; use another folder, or delete it"
+            )
+    else:
+        write_atomically(path, json.dumps(run, indent=2).encode())
+
+
+def _read_history(folder: Path) -> list[EpochResult]:
+    path = folder / _HISTORY
+    if not path.exists() or not (folder / _STATE).exists():
+        return []
+    try:
+        return [EpochResult(**entry) for entry in json.loads(path.read_text())]
+    except (ValueError, TypeError) as error:
+        raise SettingError(f"{path}: damaged ({error}); delete the folder to start again") from error
+
+
+def _keep(folder: Path, network: keras.Model, history: list[EpochResult]) -> None:
+    # The state is replaced before the history: cut off between the two, the epoch is done once more.
+    partial = folder / f"partial-{_STATE}"
+    network.save(partial)
+    partial.replace(folder / _STATE)
+    write_atomically(
+        folder / _HISTORY, json.dumps([dataclasses.asdict(entry) for entry in history], indent=2).encode()
+    )

@@ -1,0 +1,109 @@
+"""Which labelled images train a model, which are its development side, and which are left out, and why."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hematovision.errors import DataSetError
+from hematovision.model_file import Manifest
+from train.datasets import DataSet, LabelledImage, read_dataset
+from train.splits import choose_development, digest
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The training data of one model.
+
+    ``left_out``: training originals that show a cell of a test side, each with the test original; ``kin``:
+    originals that show the same cell as another, with one name for all that do.
+    """
+
+    datasets: tuple[DataSet, ...]
+    development_originals: frozenset[str]
+    left_out: Mapping[str, str]
+    kin: Mapping[str, str]
+    seed: int
+
+    def training(self, dataset: DataSet) -> tuple[LabelledImage, ...]:
+        """The images of a data set to learn from."""
+        return tuple(image for image in self._usable(dataset) if not self._in_development(image))
+
+    def development(self, dataset: DataSet) -> tuple[LabelledImage, ...]:
+        """The images of a data set to choose on."""
+        return tuple(image for image in self._usable(dataset) if self._in_development(image))
+
+    def _usable(self, dataset: DataSet) -> tuple[LabelledImage, ...]:
+        return tuple(image for image in training_side(dataset) if image.original not in self.left_out)
+
+    def _in_development(self, image: LabelledImage) -> bool:
+        return image.original in self.development_originals
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest keeps of this, enough to make the same selection again."""
+        return {
+            "data": [
+                {
+                    "name": dataset.name,
+                    "um_per_pixel": dataset.um_per_pixel,
+                    "training": dict(Counter(image.label for image in self.training(dataset))),
+                    "development": dict(Counter(image.label for image in self.development(dataset))),
+                }
+                for dataset in self.datasets
+            ],
+            "seed": self.seed,
+            "left_out": dict(sorted(self.left_out.items())),
+            "kin": dict(sorted(self.kin.items())),
+            "development_sha256": digest(self.development_originals),
+        }
+
+
+def training_side(dataset: DataSet) -> tuple[LabelledImage, ...]:
+    """Images that may be learnt from: those of the training side, and all where nobody drew sides."""
+    return tuple(image for image in dataset.images if image.side != "test")
+
+
+def select(
+    sources: Sequence[str], left_out: Mapping[str, str], kin: Mapping[str, str], seed: int
+) -> Selection:
+    """Select the training data from data sets.
+
+    Raises:
+        DataSetError: a data set cannot be read, or has no training side.
+    """
+    datasets = tuple(read_dataset(source) for source in sources)
+    images = []
+    for dataset in datasets:
+        usable = [image for image in training_side(dataset) if image.original not in left_out]
+        if not usable:
+            raise DataSetError(
+                f"{dataset.path}: has no training images, only a test side; give training data"
+            )
+        images += usable
+    return Selection(datasets, choose_development(images, kin, seed), left_out, kin, seed)
+
+
+def select_again(sources: Sequence[str], manifest: Manifest) -> Selection:
+    """The selection that a model was trained on.
+
+    Raises:
+        DataSetError: these data sets are not the ones of the manifest, or have changed.
+    """
+    record = manifest.training
+    if "data" not in record:
+        raise DataSetError("the model's manifest does not say what it was trained on; train it again")
+    selection = select(sources, record["left_out"], record["kin"], record["seed"])
+    expected = sorted(entry["name"] for entry in record["data"])
+    given = sorted(dataset.name for dataset in selection.datasets)
+    if given != expected:
+        raise DataSetError(
+            f"the model was trained on {", ".join(expected)}, not on {", ".join(given)}; give the same data"
+        )
+    if selection.record()["data"] != record["data"] or (
+        digest(selection.development_originals) != record["development_sha256"]
+    ):
+        raise DataSetError(
+            f"{', '.join(given)}: not the images (or not the scale) that the model was trained on; "
+            "give the same data"
+        )
+    return selection
