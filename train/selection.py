@@ -97,7 +97,7 @@ def select_again(sources: Sequence[str], manifest: Manifest) -> Selection:
     given = sorted(dataset.name for dataset in selection.datasets)
     if given != expected:
         raise DataSetError(
-            f"the model was trained on {", ".join(expected)}, not on {", ".join(given)}; give the same data"
+            f"the model was trained on {', '.join(expected)}, not on {', '.join(given)}; give the same data"
         )
     if selection.record()["data"] != record["data"] or (
         digest(selection.development_originals) != record["development_sha256"]
