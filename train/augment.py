@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hematovision.crops import EMPTY
+from hematovision.images import RGBImage
 from hematovision.optics import MAX_OPTICAL_DENSITY
 
 #: Patches are cut this much wider than the crop, so that turning and shifting bring in real surroundings.
@@ -18,8 +19,8 @@ PATCH_MARGIN = 1.6
 _MAX_SHIFT = 0.08  # of the crop's side; the finder's centre wanders by about 1 µm between looks
 _SCALE_SPREAD = 0.12  # sigma of the logarithm: an error in µm per pixel
 _STRETCH_SPREAD = 0.04
-_CUT_CHANCE = 0.15  # a cell at the border of the field
-_MAX_CUT = 0.45
+_CUT_CHANCE = 0.05  # a border of the field; most come from `vary_field`, with the centre moved as it would be
+_MAX_CUT = 0.35
 _STAIN_SPREAD = 0.14  # sigma of the logarithm of each channel's density, and of the whole
 _STAIN_MIX = 0.05
 _LAMP_SPREAD = 0.03
@@ -27,6 +28,11 @@ _HAZE = 0.12
 _MAX_BLUR_PX = 1.8
 _MAX_NOISE = 7.0
 _JPEG_CHANCE = 0.3
+
+_MAX_COARSENING = 2.2
+_SHEAR = 0.08
+_BORDER_CHANCE = 0.35
+_BORDER_UM = (-1.0, 6.0)  # how far from the border a cell's centre lies then; negative is outside
 
 
 def augment(patch: NDArray[np.uint8], side_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -45,6 +51,41 @@ def augment(patch: NDArray[np.uint8], side_px: int, rng: np.random.Generator) ->
     crop = _camera(_focus(transmittance, rng) * 255, rng)
     # Last, because on a device too the fill beyond the border is pure.
     return _cut(crop, rng)
+
+
+def vary_field(
+    image: RGBImage, center: tuple[float, float], um_per_pixel: float, rng: np.random.Generator
+) -> tuple[RGBImage, tuple[float, float], float]:
+    """Another photograph of the same field: turned, moved, sheared, with other pixels, black where it ends.
+
+    What optics and finder make of it is then what they would make of such a frame: a cell at the border is cut
+    there and centred on what is left of it.
+
+    Args:
+        image: (height, width, 3) uint8 RGB field.
+        center: (x, y) of a cell in it.
+        um_per_pixel: its scale.
+        rng: the only source of chance.
+
+    Returns:
+        A field of the same extent on the slide, where the cell's centre has come to lie, and the new scale.
+    """
+    height, width = image.shape[:2]
+    coarser = np.exp(rng.uniform(0, np.log(_MAX_COARSENING)))
+    size = np.array([round(width / coarser), round(height / coarser)])
+    shear = np.eye(2) + np.array([[0, rng.normal(0, _SHEAR)], [rng.normal(0, _SHEAR), 0]])
+    flip = np.diag([rng.choice([-1.0, 1.0]), 1.0])
+    matrix = _rotation(rng.uniform(0, 2 * np.pi)) @ shear @ flip / coarser
+    target = rng.uniform(0.2 * size, 0.8 * size)
+    if rng.random() < _BORDER_CHANCE:
+        axis = rng.integers(2)
+        near = rng.uniform(*_BORDER_UM) / (um_per_pixel * coarser)
+        target[axis] = rng.choice([near, size[axis] - near])
+    offset = target - matrix @ np.array(center)
+    # Averaging first: warping alone would fold fine detail back.
+    soft = cv2.GaussianBlur(image, (0, 0), 0.4 * coarser) if coarser > 1.2 else image
+    varied = cv2.warpAffine(soft, np.column_stack([matrix, offset]), tuple(map(int, size)))
+    return varied, (float(target[0]), float(target[1])), um_per_pixel * coarser
 
 
 def _place(patch: NDArray[np.uint8], side_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:

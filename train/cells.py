@@ -1,5 +1,6 @@
 """Labelled images made into the crops that the network sees, by the device's own optics, finder and crops."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,12 +15,19 @@ from hematovision.finder import find_cells, most_prominent
 from hematovision.images import read_image
 from hematovision.model_file import Manifest
 from hematovision.optics import measure_field
-from train.datasets import LabelledImage
+from train.augment import vary_field
+from train.datasets import DataSet, LabelledImage
 from train.selection import Selection, select_again
 
 #: Label of a cell that is none of the four classes: it teaches and tests declining.
 OTHER = -1
 
+#: A training cell of which less is in the frame teaches nothing but guessing.
+MIN_VISIBLE = 0.3
+
+_VARIED_CELLS = 4000
+_VARIATIONS = (3, 12)
+_SAME_UM = 6.0
 _THREADS = 2
 
 Progress = Callable[[int, int], None]
@@ -94,6 +102,58 @@ def read_cells(
     return CellSet(tuple(kept), crops[: len(kept)], labels, found[: len(kept)], tuple(unreadable))
 
 
+def read_varied_cells(
+    images: Sequence[LabelledImage],
+    um_per_pixel: float,
+    size: CropSize,
+    seed: int,
+    progress: Progress | None = None,
+) -> CellSet:
+    """Cells of training images, each as it is and in several other photographs of its field.
+
+    A small collection is varied more. Left out is what the finder does not find, and a variation in which
+    less than `MIN_VISIBLE` of the nucleus is left. Otherwise as `read_cells`.
+    """
+    variations = int(np.clip(np.ceil(_VARIED_CELLS / max(len(images), 1)), *_VARIATIONS))
+
+    def read(numbered: tuple[int, LabelledImage]) -> list[NDArray[np.uint8]] | str:
+        number, image = numbered
+        try:
+            field = measure_field(read_image(image.path), um_per_pixel)
+        except ImageError as error:
+            return str(error)
+        region = most_prominent(find_cells(field), field)
+        if region is None:
+            return []
+        crops = [cut_crop(field, region.center, size)]
+        rng = np.random.default_rng((seed, number))
+        for _ in range(variations):
+            varied, expected, scale = vary_field(field.image, region.center, um_per_pixel, rng)
+            other = measure_field(varied, scale)
+            near = [seen for seen in find_cells(other) if math.dist(seen.center, expected) * scale < _SAME_UM]
+            if near and near[0].nucleus_area_um2 >= MIN_VISIBLE * region.nucleus_area_um2:
+                crops.append(cut_crop(other, near[0].center, size))
+        return crops
+
+    kept: list[LabelledImage] = []
+    crops: list[NDArray[np.uint8]] = []
+    unreadable: list[tuple[LabelledImage, str]] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for done, (image, result) in enumerate(
+            zip(images, pool.map(read, enumerate(images)), strict=True), 1
+        ):
+            if isinstance(result, str):
+                unreadable.append((image, result))
+            else:
+                kept += [image] * len(result)
+                crops += result
+            if progress:
+                progress(done, len(images))
+    labels = np.array([label_index(image.label) for image in kept], np.int64)
+    stacked = np.stack(crops) if crops else np.empty((0, size.side_px, size.side_px, 3), np.uint8)
+    return CellSet(tuple(kept), stacked, labels, np.ones(len(kept), bool), tuple(unreadable))
+
+
 def join_cells(sets: Sequence[CellSet]) -> CellSet:
     """Several sets of crops of one size as one."""
     return CellSet(
@@ -110,30 +170,6 @@ def label_index(label: str) -> int:
     return CLASS_NAMES.index(label) if label in CLASS_NAMES else OTHER
 
 
-def read_selection(
-    selection: Selection,
-    training_size: CropSize,
-    development_size: CropSize,
-    progress: Progress | None = None,
-) -> tuple[CellSet, CellSet]:
-    """Training and development cells of a selection.
-
-    A training cell that the finder missed is left out: its crop would show something else.
-    """
-    sides = []
-    for images_of, size in (
-        (selection.training, training_size),
-        (selection.development, development_size),
-    ):
-        sets = []
-        for dataset in selection.datasets:
-            assert dataset.um_per_pixel is not None
-            sets.append(read_cells(images_of(dataset), dataset.um_per_pixel, size, progress))
-        sides.append(join_cells(sets))
-    training, development = sides
-    return training.select(training.found), development
-
-
 def load_training_cells(
     sources: Sequence[str], manifest: Manifest, progress: Progress | None = None
 ) -> tuple[CellSet, CellSet]:
@@ -142,4 +178,33 @@ def load_training_cells(
     Raises:
         DataSetError: these are not the data that the model was made with.
     """
-    return read_selection(select_again(sources, manifest), manifest.crop, manifest.crop, progress)
+    selection = select_again(sources, manifest)
+    return (
+        read_side(selection, selection.training, manifest.crop, progress),
+        read_side(selection, selection.development, manifest.crop, progress),
+    )
+
+
+def read_side(
+    selection: Selection,
+    images_of: Callable[[DataSet], Sequence[LabelledImage]],
+    size: CropSize,
+    progress: Progress | None = None,
+) -> CellSet:
+    """Cells of one side of a selection: ``images_of`` is its ``training`` or ``development``."""
+    return join_cells([read_cells(images_of(one), _scale(one), size, progress) for one in selection.datasets])
+
+
+def read_varied_training(selection: Selection, size: CropSize, progress: Progress | None = None) -> CellSet:
+    """Training cells of a selection, varied."""
+    return join_cells(
+        [
+            read_varied_cells(selection.training(one), _scale(one), size, selection.seed, progress)
+            for one in selection.datasets
+        ]
+    )
+
+
+def _scale(dataset: DataSet) -> float:
+    assert dataset.um_per_pixel is not None, "a selection is made of data sets with a scale"
+    return dataset.um_per_pixel

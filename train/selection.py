@@ -1,12 +1,15 @@
 """Which labelled images train a model, which are its development side, and which are left out, and why."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hematovision.errors import DataSetError
 from hematovision.model_file import Manifest
+
 from train.datasets import DataSet, LabelledImage, read_dataset
 from train.splits import choose_development, digest
 
@@ -64,15 +67,14 @@ def training_side(dataset: DataSet) -> tuple[LabelledImage, ...]:
 
 
 def select(
-    sources: Sequence[str], left_out: Mapping[str, str], kin: Mapping[str, str], seed: int
+    datasets: Sequence[DataSet], left_out: Mapping[str, str], kin: Mapping[str, str], seed: int
 ) -> Selection:
-    """Select the training data from data sets.
+    """Select the training data from data sets, each with its scale known.
 
     Raises:
-        DataSetError: a data set cannot be read, or has no training side.
+        DataSetError: a data set has no training side.
     """
-    datasets = tuple(read_dataset(source) for source in sources)
-    images = []
+    images: list[LabelledImage] = []
     for dataset in datasets:
         usable = [image for image in training_side(dataset) if image.original not in left_out]
         if not usable:
@@ -80,11 +82,11 @@ def select(
                 f"{dataset.path}: has no training images, only a test side; give training data"
             )
         images += usable
-    return Selection(datasets, choose_development(images, kin, seed), left_out, kin, seed)
+    return Selection(tuple(datasets), choose_development(images, kin, seed), left_out, kin, seed)
 
 
 def select_again(sources: Sequence[str], manifest: Manifest) -> Selection:
-    """The selection that a model was trained on.
+    """The selection that a model was trained on; scales come from its manifest.
 
     Raises:
         DataSetError: these data sets are not the ones of the manifest, or have changed.
@@ -92,18 +94,55 @@ def select_again(sources: Sequence[str], manifest: Manifest) -> Selection:
     record = manifest.training
     if "data" not in record:
         raise DataSetError("the model's manifest does not say what it was trained on; train it again")
-    selection = select(sources, record["left_out"], record["kin"], record["seed"])
-    expected = sorted(entry["name"] for entry in record["data"])
-    given = sorted(dataset.name for dataset in selection.datasets)
-    if given != expected:
+    datasets = [read_dataset(source) for source in sources]
+    scales = {entry["name"]: entry["um_per_pixel"] for entry in record["data"]}
+    given = sorted(dataset.name for dataset in datasets)
+    if given != sorted(scales):
         raise DataSetError(
-            f"the model was trained on {', '.join(expected)}, not on {', '.join(given)}; give the same data"
-        )
-    if selection.record()["data"] != record["data"] or (
-        digest(selection.development_originals) != record["development_sha256"]
-    ):
-        raise DataSetError(
-            f"{', '.join(given)}: not the images (or not the scale) that the model was trained on; "
+            f"the model was trained on {', '.join(sorted(scales))}, not on {', '.join(given)}; "
             "give the same data"
         )
+    order = list(scales)
+    datasets.sort(key=lambda dataset: order.index(dataset.name))
+    datasets = [replace(dataset, um_per_pixel=scales[dataset.name]) for dataset in datasets]
+    selection = select(datasets, record["left_out"], record["kin"], record["seed"])
+    if any(selection.record()[key] != record[key] for key in ("data", "development_sha256")):
+        raise DataSetError(
+            f"{', '.join(given)}: not the images that the model was trained on; give the same data"
+        )
     return selection
+
+
+def shared_cells(
+    pairs: Sequence[DuplicatePair], training: Sequence[LabelledImage]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """From pairs of images that show one cell: what training leaves out, and which originals are kin.
+
+    Args:
+        pairs: among training images, and between them and images to be kept apart.
+        training: the training images.
+
+    Returns:
+        Training originals to leave out, each with an original kept apart that shows its cell; and for
+        training originals that share a cell one name that stands for all of them.
+    """
+    own = {image.original for image in training}
+    left_out: dict[str, str] = {}
+    kin: dict[str, str] = {}
+
+    def stands_for(original: str) -> str:
+        while original in kin:
+            original = kin[original]
+        return original
+
+    for pair in pairs:
+        first, second = pair.first.original, pair.second.original
+        if first in own and second in own:
+            one, other = sorted((stands_for(first), stands_for(second)))
+            if one != other:
+                kin[other] = one
+        elif first in own:
+            left_out[first] = second
+        elif second in own:
+            left_out[second] = first
+    return left_out, {original: stands_for(original) for original in kin if original not in left_out}
