@@ -1,6 +1,8 @@
 """From crops to calibrated predictions, with one interpreter for the life of the classifier."""
 
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from hematovision.model_file import ModelFile
 # The int8 input of the network's contract: value + 128 is the crop's, so flipping the top bit converts it.
 _INT8_SCALE, _INT8_ZERO_POINT = 1.0, -128
 _TOP_BIT = np.uint8(0x80)
+
+_DEFAULT_MODEL = "hematovision-int8.tflite"
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,20 @@ class Classifier:
         return details[0]
 
 
+def default_model_path() -> Path:
+    """The model that comes with this program.
+
+    Raises:
+        ModelFileError: it is not there.
+    """
+    path = Path(str(files("edge") / "models" / _DEFAULT_MODEL))
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: the model that comes with hematovision is not there; give one with --model"
+        )
+    return path
+
+
 def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
     """Calibrated probabilities: softmax of logits over temperature (Guo et al. 2017), (n, classes)."""
     scaled = logits.astype(np.float64) / temperature
@@ -148,8 +166,6 @@ def decide(row: NDArray[np.float64], decline_below: float) -> Prediction:
     best = int(row.argmax())
     values = tuple(float(value) for value in row)
     if row[best] < decline_below:
-        reason = (
-            f"{CLASS_NAMES[best]} at {row[best]:.2f} is the likeliest; below {decline_below:.2f} it declines"
-        )
+        reason = f"{CLASS_NAMES[best]} is likeliest at {row[best]:.2f}, below {decline_below:.2f}"
         return Prediction(values, UNCLASSIFIED, reason)
     return Prediction(values, CLASS_NAMES[best])

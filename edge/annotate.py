@@ -1,0 +1,76 @@
+"""A copy of a picture with its cells boxed and named."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from edge.pipeline import NamedCell
+from hematovision.cell_classes import CELL_CLASSES, UNCLASSIFIED, UNCLASSIFIED_COLOR
+from hematovision.errors import SettingError
+from hematovision.images import RGBImage
+
+_COLORS = {one.name: one.color for one in CELL_CLASSES} | {UNCLASSIFIED: UNCLASSIFIED_COLOR}
+_WHITE = (255, 255, 255)
+# Of the picture's longer side.
+_TEXT_SHARE = 0.022
+_MIN_TEXT_PX = 11
+_BOX_MARGIN = 0.15
+_JPEG_QUALITY = 92
+
+
+def annotate(image: RGBImage, cells: Sequence[NamedCell]) -> RGBImage:
+    """Draw boxes, names and probabilities: (height, width, 3) uint8 RGB to a copy of the same shape."""
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    text_px = max(_MIN_TEXT_PX, round(_TEXT_SHARE * max(canvas.size)))
+    font = ImageFont.load_default(text_px)
+    line_px = max(2, text_px // 8)
+    # The most prominent cell last, on top.
+    for cell in reversed(cells):
+        color = _COLORS[cell.prediction.class_name]
+        x, y, width, height = cell.region.box
+        margin = _BOX_MARGIN * max(width, height)
+        left, top = max(x - margin, 0), max(y - margin, 0)
+        right = min(x + width + margin, canvas.width - 1)
+        bottom = min(y + height + margin, canvas.height - 1)
+        draw.rectangle((left, top, right, bottom), outline=color, width=line_px)
+        text = f"{cell.prediction.class_name} {cell.prediction.probability:.2f}"
+        if not cell.found:
+            text += ", no nucleus found"
+        text_width = draw.textlength(text, font=font)
+        label_height = text_px * 1.3
+        label_left = min(left, max(canvas.width - text_width - 4, 0))
+        label_top = top - label_height if top >= label_height else min(bottom, canvas.height - label_height)
+        label = (label_left, label_top, label_left + text_width + 4, label_top + label_height)
+        draw.rectangle(label, fill=color)
+        draw.text((label_left + 2, label_top + 0.1 * text_px), text, fill=_WHITE, font=font)
+    return np.asarray(canvas)
+
+
+def write_new(image: RGBImage, folder: Path, stem: str) -> Path:
+    """Write a picture as JPEG under a name that no file has yet, and return its path.
+
+    Raises:
+        SettingError: the folder cannot be written to, or is none.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    number = 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
+            try:
+                with path.open("xb") as file:
+                    file.write(buffer.getvalue())
+            except FileExistsError:
+                number += 1
+            else:
+                return path
+    except OSError as error:
+        raise SettingError(
+            f"{folder}: cannot be written to ({error.strerror}); name another folder"
+        ) from error

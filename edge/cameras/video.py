@@ -1,0 +1,69 @@
+"""A video file, frame by frame; none is skipped."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+
+from edge.cameras import Camera, Frame, LostFrame
+from hematovision.errors import CameraError
+
+#: Endings by which a file is taken for a video.
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+
+# A file with fewer frames than it states, by more than this share, was cut short.
+_FRAME_COUNT_TOLERANCE = 0.01
+
+# What is wrong with a file is said once, by an error; FFmpeg's own lines would come beside it.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+class VideoCamera(Camera):
+    """The frames of a video file. A cell stays in view over many of them."""
+
+    places_apart = False
+
+    def __init__(self, path: str, um_per_pixel: float) -> None:
+        self._path = path
+        self._um_per_pixel = um_per_pixel
+        self._capture: cv2.VideoCapture | None = None
+
+    def open(self) -> None:
+        """Open the file. Raises `CameraError` where it is missing or no video."""
+        if not Path(self._path).is_file():
+            raise CameraError(f"{self._path}: no such file; check the path")
+        capture = cv2.VideoCapture(self._path)
+        if not capture.isOpened():
+            raise CameraError(f"{self._path}: not a video that can be read, or cut short; copy it again")
+        self._capture = capture
+
+    def frames(self) -> Iterator[Frame | LostFrame]:
+        """Every frame; where fewer can be read than the file states, a `LostFrame` comes last.
+
+        Raises:
+            CameraError: the video has no frames, or is not open.
+        """
+        if self._capture is None:
+            raise CameraError(f"{self._path}: the video is not open")
+        sequence = 0
+        while True:
+            there, image = self._capture.read()
+            if not there:
+                break
+            # Not into the same array: the next frame must not overwrite one that is still in use.
+            rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            yield Frame.now(rgb, sequence, self._um_per_pixel, self._path)
+            sequence += 1
+        if sequence == 0:
+            raise CameraError(f"{self._path}: a video without frames; copy it again or record it anew")
+        stated = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if sequence < stated * (1 - _FRAME_COUNT_TOLERANCE):
+            error = f"{self._path}: ends after {sequence} of the {stated} frames it states; copy it again"
+            yield LostFrame(sequence, self._path, error)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None

@@ -1,0 +1,107 @@
+"""The differential: how the cells seen divide into the classes, and how sure their number makes that."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.special import betaincinv
+
+from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
+from hematovision.errors import ModelFileError
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Share:
+    """A count out of a total, in per cent, with its exact 95 % limits; ``percent`` is None of none."""
+
+    count: int
+    total: int
+    percent: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Differential:
+    """Counts of the cells given a class, in the order of `CLASS_NAMES`, and of the unclassified apart.
+
+    The limits cover sampling only: what a count of so many cells leaves open. The classifier's own error
+    comes on top of them; whatever shows them also shows `classifier_error`.
+    """
+
+    counts: tuple[int, ...] = (0,) * len(CLASS_NAMES)
+    unclassified: int = 0
+
+    def plus(self, class_names: Iterable[str]) -> "Differential":
+        """This differential with more cells counted: each the name of a class, or `UNCLASSIFIED`."""
+        counts, unclassified = list(self.counts), self.unclassified
+        for name in class_names:
+            if name == UNCLASSIFIED:
+                unclassified += 1
+            else:
+                counts[CLASS_NAMES.index(name)] += 1
+        return Differential(tuple(counts), unclassified)
+
+    @property
+    def named(self) -> int:
+        """Cells given a class: what the percentages are of."""
+        return sum(self.counts)
+
+    @property
+    def total(self) -> int:
+        """All cells, named or not."""
+        return self.named + self.unclassified
+
+    def share(self, class_name: str) -> Share:
+        """A class among the cells given a class."""
+        return share(self.counts[CLASS_NAMES.index(class_name)], self.named)
+
+    @property
+    def unclassified_share(self) -> Share:
+        """The unclassified among all cells."""
+        return share(self.unclassified, self.total)
+
+
+def share(count: int, total: int) -> Share:
+    """A count out of a total with its exact (Clopper and Pearson 1934) 95 % limits, in per cent.
+
+    Nothing counted leaves everything open: 0 to 100.
+
+    Raises:
+        ValueError: not 0 <= count <= total.
+    """
+    if not 0 <= count <= total:
+        raise ValueError(f"{count} out of {total} is no share")
+    tail = (1 - CONFIDENCE) / 2
+    low = 100 * float(betaincinv(count, total - count + 1, tail)) if count > 0 else 0.0
+    high = 100 * float(betaincinv(count + 1, total - count, 1 - tail)) if count < total else 100.0
+    return Share(count, total, 100 * count / total if total else None, low, high)
+
+
+def classifier_error(accuracy: Mapping[str, Any]) -> str:
+    """What is to be said beside the limits of a differential: the classifier's own error.
+
+    Args:
+        accuracy: the manifest's; ``sets`` in it is a list of ``name``, ``cells``, ``accuracy``, ``low``,
+            ``high``, the last three from 0 to 1.
+
+    Raises:
+        ModelFileError: the record has another form.
+    """
+    try:
+        measured = [
+            f"{one['name']}: {one['accuracy']:.1%} right of {one['cells']} cells "
+            f"({one['low']:.1%} to {one['high']:.1%})"
+            for one in accuracy.get("sets", ())
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"the manifest's measured accuracy is not as this program writes it ({error}); "
+            "measure it again with hematovision train evaluate --write"
+        ) from error
+    return (
+        "These limits cover sampling only; the classifier's own error comes on top. "
+        f"Measured: {'; '.join(measured) or 'not measured for this model'}."
+    )
