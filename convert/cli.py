@@ -1,0 +1,176 @@
+"""The command ``hematovision convert``."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from convert.parity import Limits
+from convert.recipes import RECIPES
+from edge.runtime import available_runtimes
+from hematovision.errors import ConversionError, HematoVisionError, SettingError
+from hematovision.model_file import Manifest, read_keras_manifest
+from train.cells import CellSet, load_training_cells
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from convert.export import Outcome
+
+_ALL = "all"
+_LIMITS = Limits()
+
+
+@click.command(
+    epilog="Recipes: " + "; ".join(f"{recipe.name}, {recipe.what}" for recipe in RECIPES.values()) + "."
+)
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--data",
+    "data",
+    multiple=True,
+    required=True,
+    help="A data set that MODEL was trained on, written as for train fit; give each of them.",
+)
+@click.option(
+    "--recipe",
+    "names",
+    type=click.Choice([*RECIPES, _ALL]),
+    multiple=True,
+    default=("int8",),
+    show_default=True,
+    help="How numbers are stored; may be given several times.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for the model files, NAME-RECIPE.tflite each.",
+)
+@click.option(
+    "--min-agreement",
+    type=float,
+    default=_LIMITS.min_agreement,
+    show_default=True,
+    help="Per cent of development cells that a variant must name as the Keras model does.",
+)
+@click.option(
+    "--max-accuracy-lost",
+    type=float,
+    default=_LIMITS.max_accuracy_lost,
+    show_default=True,
+    help="Percentage points of accuracy on development cells that a variant may lose.",
+)
+@click.option("--force", is_flag=True, help="Replace model files that are there.")
+def convert(
+    model: Path,
+    data: tuple[str, ...],
+    names: tuple[str, ...],
+    out: Path,
+    min_agreement: float,
+    max_accuracy_lost: float,
+    force: bool,
+) -> None:
+    """Convert a Keras model to TensorFlow Lite model files.
+
+    MODEL is a .keras file made by train fit, its manifest beside it. The quantiser is calibrated on cells
+    that MODEL was trained on. Each variant is then compared with MODEL on its development cells, on every
+    runtime installed here that can load it; one beyond the limits is not written.
+    """
+    limits = Limits(min_agreement, max_accuracy_lost)
+    manifest = read_keras_manifest(model)
+    targets = {
+        recipe: out / f"{model.stem}-{recipe.name}.tflite"
+        for recipe in RECIPES.values()
+        if _ALL in names or recipe.name in names
+    }
+    there = [str(path) for path in targets.values() if path.exists()]
+    if there and not force:
+        raise SettingError(f"{', '.join(there)}: there already; --force replaces, or choose another --out")
+    console = Console()
+    training, development = _read_cells(data, manifest, console)
+    outcomes: list[Outcome] = []
+    with console.status("Loading TensorFlow and the Keras model …") as status, _tensorflow_kept_quiet():
+        from convert.export import convert_network
+        from train.network import load_network
+
+        network = load_network(model)
+        status.update("Converting, checking and comparing …")
+        for outcome in convert_network(network, manifest, training, development, targets, limits):
+            outcomes.append(outcome)
+            status.update(f"{outcome.recipe.name} done, {len(outcomes)} of {len(targets)} …")
+    console.print(_table(outcomes))
+    failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
+    if failures:
+        click.echo("\n".join(failures), err=True)
+        raise ConversionError(f"{len(failures)} of {len(outcomes)} variants not written, see above")
+
+
+def _read_cells(data: tuple[str, ...], manifest: Manifest, console: Console) -> tuple[CellSet, CellSet]:
+    with console.status("Reading the training data …") as status:
+        training, development = load_training_cells(
+            data, manifest, lambda done, total: status.update(f"Finding cells: image {done} of {total} …")
+        )
+    console.print(f"{len(training)} training cells, {len(development)} development cells")
+    unreadable = training.unreadable + development.unreadable
+    if unreadable:
+        console.print(
+            f"{len(unreadable)} images cannot be read and are left out; the first: {unreadable[0][1]}"
+        )
+    return training, development
+
+
+def _table(outcomes: "list[Outcome]") -> Table:
+    table = Table("recipe", "size", "runtime", "agreement", "largest Δp", "accuracy (Keras)", "written")
+    available = available_runtimes()
+    for outcome in outcomes:
+        name, written = outcome.recipe.name, "yes" if outcome.failure is None else "no"
+        if outcome.variant is None:
+            table.add_row(name, "–", "–", "–", "–", "–", written)
+            continue
+        megabytes = f"{len(outcome.variant.flatbuffer) / 1e6:.2f} MB"
+        for parity in outcome.variant.parities:
+            table.add_row(
+                name,
+                megabytes,
+                parity.runtime,
+                f"{100 * parity.agreement:.1f} %",
+                f"{parity.largest_probability_difference:.3f}",
+                f"{100 * parity.variant_accuracy:.1f} % ({100 * parity.keras_accuracy:.1f} %)",
+                written,
+            )
+        for runtime in outcome.recipe.runtimes:
+            if runtime not in available:
+                table.add_row(name, megabytes, runtime, "not installed, not tried", "", "", written)
+    return table
+
+
+@contextmanager
+def _tensorflow_kept_quiet() -> Iterator[None]:
+    """Keep back what is written to standard error, and show it only if something unexpected goes wrong.
+
+    TensorFlow's libraries write dozens of lines about GPUs and dropped options straight to file descriptor 2,
+    most of them before any log level applies.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except HematoVisionError:
+            raise
+        except Exception:
+            kept.seek(0)
+            os.write(shown, kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)
