@@ -1,6 +1,8 @@
 """The root command. A stage's modules are loaded only when one of its commands is called."""
 
 import importlib
+import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,4 +94,8 @@ def root() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name need not be text: it is written back as the bytes that it is.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     root(args=arguments, prog_name="hematovision")
