@@ -93,8 +93,9 @@ def classify(
             click.echo(f"Error: {error}", err=True)
             output.failure(path, None, str(error))
     output.end()
-    click.echo(f"{_made_with(classifier)}, {scale:.4g} µm per pixel", err=True)
-    click.echo(f"{looked_at} looked at, {cells} cells found, {failed} failed", err=True)
+    at_scale = f", {scale:.4g} µm per pixel" if looked_at else ""
+    click.echo(f"{_made_with(classifier)}{at_scale}.", err=True)
+    click.echo(f"Looked at: {looked_at}. White cells: {cells}. Failed: {failed}.", err=True)
     if failed:
         raise SystemExit(1)
 

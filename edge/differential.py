@@ -101,7 +101,5 @@ def classifier_error(accuracy: Mapping[str, Any]) -> str:
             f"the manifest's measured accuracy is not as this program writes it ({error}); "
             "measure it again with hematovision train evaluate --write"
         ) from error
-    return (
-        "These limits cover sampling only; the classifier's own error comes on top. "
-        f"Measured: {'; '.join(measured) or 'not measured for this model'}."
-    )
+    size = f"Measured: {'; '.join(measured)}." if measured else "It was not measured for this model."
+    return f"These limits cover sampling only; the classifier's own error comes on top. {size}"
