@@ -1,0 +1,118 @@
+"""Optics: what is left after division by the light is stain alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hematovision.errors import ImageError, SettingError
+from hematovision.optics import Light, check_um_per_pixel, measure_field, optical_density
+
+RED_CELL = np.array([0.85, 0.6, 0.65])
+
+
+def smear(width: int, height: int, um_per_pixel: float, seed: int = 0) -> np.ndarray:
+    """Transmittance of discs of 7.5 µm that cover about a third of the glass: (height, width, 3)."""
+    rng = np.random.default_rng(seed)
+    field = np.ones((height, width, 3))
+    y, x = np.mgrid[:height, :width] * um_per_pixel
+    for _ in range(int(width * height * um_per_pixel**2 / 130)):
+        center = rng.uniform(0, width * um_per_pixel), rng.uniform(0, height * um_per_pixel)
+        field[(x - center[0]) ** 2 + (y - center[1]) ** 2 < 3.75**2] = RED_CELL
+    return field
+
+
+def photograph(transmittance: np.ndarray, light: np.ndarray, noise: float = 2.0) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    picture = transmittance * light + rng.normal(0, noise, transmittance.shape)
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+def vignetting(width: int, height: int, loss: float) -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return (1 - loss * (x**2 + y**2) / 2)[..., None]
+
+
+@pytest.mark.parametrize("lamp", [(230, 230, 230), (240, 200, 150), (140, 180, 220), (90, 100, 95)])
+def test_the_colour_and_strength_of_the_lamp_drop_out(lamp: tuple[int, int, int]) -> None:
+    field = measure_field(photograph(smear(1280, 960, 0.1), np.array(lamp)), 0.1)
+    glass = np.median(field.transmittance[field.transmittance[..., 1] > 0.9], axis=0)
+    cells = np.median(field.transmittance[field.transmittance[..., 1] < 0.75], axis=0)
+    np.testing.assert_allclose(glass, 1.0, atol=0.02)
+    np.testing.assert_allclose(cells, RED_CELL, atol=0.03)
+
+
+def test_vignetting_drops_out_of_a_wide_field() -> None:
+    light = 230 * vignetting(1280, 960, 0.35)
+    field = measure_field(photograph(smear(1280, 960, 0.1), light), 0.1)
+    rows, columns = field.transmittance.shape[:2]
+    error = np.abs(field.light.over(columns, rows) / (vignetting(columns, rows, 0.35) * 230) - 1)
+    assert np.percentile(error, 99) < 0.04
+    assert error.max() < 0.08  # in the very corners, where the light has lost a third
+
+
+def test_a_field_crowded_with_cells_keeps_the_glass_as_its_light() -> None:
+    crowded = np.minimum(smear(1280, 960, 0.1, seed=1), smear(1280, 960, 0.1, seed=2))
+    crowded = np.minimum(crowded, smear(1280, 960, 0.1, seed=3))
+    assert (crowded[..., 1] == 1).mean() < 0.5
+    light = 220 * vignetting(1280, 960, 0.2)
+    field = measure_field(photograph(crowded, light), 0.1)
+    measured = field.light.over(320, 240)
+    np.testing.assert_allclose(measured, np.repeat(220 * vignetting(320, 240, 0.2), 3, axis=2), rtol=0.06)
+
+
+def test_black_fill_is_no_image_and_does_not_change_the_light() -> None:
+    picture = photograph(smear(640, 480, 0.083), np.array([220, 215, 210]))
+    filled = picture.copy()
+    y, x = np.mgrid[:480, :640]
+    corner = x + y < 300
+    filled[corner] = 0
+    plain, field = measure_field(picture, 0.083), measure_field(filled, 0.083)
+    assert field.dark.any()
+    assert not plain.dark.any()
+    assert (field.transmittance[field.dark] == 1).all()
+    np.testing.assert_allclose(field.light.over(8, 8), plain.light.over(8, 8), rtol=0.02)
+
+
+def test_a_dark_nucleus_is_not_taken_for_black_fill() -> None:
+    transmittance = smear(640, 480, 0.1)
+    transmittance[:60, 300:360] = [0.05, 0.03, 0.2]  # a dense nucleus, cut by the border
+    assert not measure_field(photograph(transmittance, np.array([230, 230, 230])), 0.1).dark.any()
+
+
+def test_a_black_field_is_refused() -> None:
+    with pytest.raises(ImageError, match="black"):
+        measure_field(np.zeros((240, 320, 3), np.uint8), 0.1)
+
+
+@pytest.mark.parametrize("scale", [0, -0.1, float("nan"), float("inf"), 5.0])
+def test_a_scale_that_cannot_be_is_refused(scale: float) -> None:
+    with pytest.raises(SettingError, match="µm per pixel"):
+        check_um_per_pixel(scale)
+
+
+@pytest.mark.parametrize("shape", [(240, 320), (240, 320, 1), (240, 320, 4)])
+def test_a_frame_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match="height, width, 3"):
+        measure_field(np.full(shape, 200, np.uint8), 0.1)
+
+
+def test_a_frame_of_floats_is_refused() -> None:
+    with pytest.raises(ImageError, match="uint8"):
+        measure_field(np.ones((240, 320, 3)), 0.1)  # type: ignore[arg-type]
+
+
+@given(st.floats(0.0011, 1.0))
+def test_optical_density_is_the_negative_decimal_logarithm(transmittance: float) -> None:
+    density = optical_density(np.full((1, 1), transmittance, np.float32))
+    assert density[0, 0] == pytest.approx(-np.log10(transmittance), abs=1e-4)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(-0.15, 0.15), min_size=5, max_size=5))
+def test_the_light_between_grid_points_is_within_a_hundredth(slopes: list[float]) -> None:
+    coefficients = np.zeros((6, 3), np.float32)
+    coefficients[0], coefficients[1:] = 5.0, np.array(slopes)[:, None]
+    light = Light(coefficients)
+    axis = (np.arange(200, dtype=np.float32) + 0.5) / 100 - 1
+    np.testing.assert_allclose(light.over(200, 200), light.at(axis, axis), rtol=0.01)
