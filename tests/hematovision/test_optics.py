@@ -109,7 +109,7 @@ def test_optical_density_is_the_negative_decimal_logarithm(transmittance: float)
 
 
 @settings(max_examples=20)
-@given(st.lists(st.floats(-0.15, 0.15), min_size=5, max_size=5))
+@given(st.lists(st.floats(-0.1, 0.1), min_size=5, max_size=5))
 def test_the_light_between_grid_points_is_within_a_hundredth(slopes: list[float]) -> None:
     coefficients = np.zeros((6, 3), np.float32)
     coefficients[0], coefficients[1:] = 5.0, np.array(slopes)[:, None]
