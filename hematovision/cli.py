@@ -21,7 +21,9 @@ class _LazyCommand:
 
 _COMMANDS = {
     "bench": _LazyCommand("benchmarks.cli", "bench", "Measure the parts and the whole line."),
-    "calibrate": _LazyCommand("edge.cli", "calibrate", "Measure µm per pixel from the red cells in view."),
+    "calibrate": _LazyCommand(
+        "edge.calibrate", "calibrate", "Measure µm per pixel from the red cells in view."
+    ),
     "classify": _LazyCommand(
         "edge.cli", "classify", "Find and name the white cells in images, folders or videos."
     ),

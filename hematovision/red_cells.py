@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hematovision.errors import CalibrationError
-from hematovision.finder import BLUE_WEIGHT, MAX_THRESHOLD, MIN_THRESHOLD
+from hematovision.finder import nuclear_stain
 from hematovision.images import RGBImage
 from hematovision.optics import measure_field, optical_density
 
@@ -47,7 +47,12 @@ _MIN_GLASS_AROUND = 0.9  # an inclusion in a cell has no glass around it
 _BODY_PERCENTILE = 30  # darker than the central pallor
 _GLASS_PERCENTILE = 75  # of what is around: brighter than the next cell
 _REACH = 0.05  # of the width: how far beyond the outline its edge at half height can lie
-_MAX_CHROMATIN = 0.1  # share of the area
+# Chromatin is denser by the finder's measure than haemoglobin ever is, or less dense but of a colour that
+# haemoglobin never has: that absorbs blue at least half as much as red.
+_MAX_HAEMOGLOBIN_STAIN = 0.16
+_MIN_CHROMATIN_STAIN = 0.07
+_MIN_HAEMOGLOBIN_BLUE = 0.5
+_MAX_CHROMATIN = 0.1  # share of the area of a cell
 
 
 @dataclass(frozen=True)
@@ -171,10 +176,10 @@ def _planes(image: RGBImage) -> tuple[NDArray[np.uint8], NDArray[np.uint8], floa
     green = cv2.GaussianBlur(cv2.divide(green, light, scale=_GLASS, dtype=cv2.CV_8U), (3, 3), 0)
     # Left black, the fill of a rotated copy joins the cells that it cuts to the border.
     green[_enlarged(field.dark, size)] = 0
-    red, _, blue = (optical_density(plane) for plane in cv2.split(field.transmittance))
-    stain = red - BLUE_WEIGHT * blue
-    # Denser than haemoglobin ever is, or of a colour that it never has: it absorbs blue more than red.
-    chromatin = (stain > MAX_THRESHOLD) | ((stain > MIN_THRESHOLD) & (blue < red / 2))
+    stain = nuclear_stain(field)
+    red, blue = (optical_density(cv2.extractChannel(field.transmittance, channel)) for channel in (0, 2))
+    other_colour = (stain > _MIN_CHROMATIN_STAIN) & (blue < _MIN_HAEMOGLOBIN_BLUE * red)
+    chromatin = other_colour | (stain > _MAX_HAEMOGLOBIN_STAIN)
     return green, _enlarged(chromatin, size).astype(np.uint8), shrink
 
 
