@@ -47,7 +47,8 @@ def load_interpreter(flatbuffer: bytes, runtime: str = AUTO, threads: int | None
     """Load a model into an interpreter and allocate its tensors.
 
     Args:
-        flatbuffer: a TensorFlow Lite model; what follows the flatbuffer is ignored.
+        flatbuffer: a TensorFlow Lite model, as `read_model_file` found it whole: a damaged one can crash
+            tflite-runtime, and Python with it. What follows the flatbuffer is ignored.
         runtime: a name of `PACKAGES`, or ``auto`` for the preferred one of those installed.
         threads: how many the interpreter computes with; `default_threads` unless given.
 

@@ -84,7 +84,7 @@ def decode_image(data: bytes, name: str) -> RGBImage:
             raise ImageError(f"{name}: damaged or cut short ({error}); copy it again") from error
     if deep:
         pixels = _decode_16_bits(data, name)
-    if _is_grey(pixels):
+    if is_grey(pixels):
         raise _no_colour(name)
     return np.ascontiguousarray(pixels)
 
@@ -118,8 +118,9 @@ def _decode_16_bits(data: bytes, name: str) -> RGBImage:
     return cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB)
 
 
-def _is_grey(pixels: RGBImage) -> bool:
-    if pixels.size > 1_000_000 and not _is_grey(pixels[::16, ::16]):
+def is_grey(pixels: RGBImage) -> bool:
+    """Whether a picture, (height, width, 3) uint8, has no colour: its stain could not be told."""
+    if pixels.size > 1_000_000 and not is_grey(pixels[::16, ::16]):
         return False  # nearly every image: a sample settles it
     red, green, blue = (pixels[..., channel].astype(np.int16) for channel in range(3))
     return int(max(np.abs(red - green).max(), np.abs(green - blue).max())) <= GREY_TOLERANCE

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.images import RGBImage
 from hematovision.optics import check_um_per_pixel
+from hematovision.red_cells import RED_CELL_UM
 
 _Plane = NDArray[np.float32]
 _Stain = tuple[float, float, float]  # optical density of red, green and blue light
-
-RED_CELL_DIAMETER_UM = 7.5
 
 _HAEMOGLOBIN: _Stain = (0.03, 0.20, 0.17)
 _PLATELET: _Stain = (0.17, 0.32, 0.12)
@@ -92,7 +91,7 @@ def draw_field(seed: int, width: int = 1280, height: int = 960, um_per_pixel: fl
     taken = [(x, y, 12.0) for x, y in places]
     for place in _scatter(rng, size_um, round(area_um2 / _UM2_PER_RED_CELL), 6.9, -4.0, taken):
         patch, x, y, _ = _patch(density, um_per_pixel, place)
-        radius = RED_CELL_DIAMETER_UM / 2 * rng.normal(1, 0.035)
+        radius = RED_CELL_UM / 2 * rng.normal(1, 0.035)
         pallor = rng.uniform(0.5, 0.7) * np.exp(-(x**2 + y**2) / (0.5 * radius) ** 2)
         _add(patch, _blob(rng, x, y, (0, 0), radius, 0.02) * (1 - pallor), _HAEMOGLOBIN)
         taken.append((*place, 5.0))

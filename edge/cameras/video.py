@@ -8,12 +8,16 @@ import cv2
 
 from edge.cameras import Camera, Frame, LostFrame
 from hematovision.errors import CameraError
+from hematovision.images import is_grey
 
 #: Endings by which a file is taken for a video.
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 
 # A file with fewer frames than it states, by more than this share, was cut short.
 _FRAME_COUNT_TOLERANCE = 0.01
+
+# Colour, where there is any, is in every part of a smear.
+_GREY_STEP = 4
 
 # What is wrong with a file is said once, by an error; FFmpeg's own lines would come beside it.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -53,7 +57,12 @@ class VideoCamera(Camera):
                 break
             # Not into the same array: the next frame must not overwrite one that is still in use.
             rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            yield Frame.now(rgb, sequence, self._um_per_pixel, self._path)
+            if is_grey(rgb[::_GREY_STEP, ::_GREY_STEP]):
+                yield LostFrame(
+                    sequence, self._path, f"{self._path}: frame {sequence} has no colour; record it in colour"
+                )
+            else:
+                yield Frame.now(rgb, sequence, self._um_per_pixel, self._path)
             sequence += 1
         if sequence == 0:
             raise CameraError(f"{self._path}: a video without frames; copy it again or record it anew")

@@ -1,0 +1,166 @@
+"""Cameras that read files: none is lost, and what cannot be used is told."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge.cameras import Camera, Frame, LostFrame, open_camera
+from edge.cameras.folder import FolderCamera
+from edge.cameras.video import VideoCamera
+from hematovision.errors import CameraError, SettingError
+
+PINK = (230, 150, 170)
+
+
+def write_image(path: Path, color: tuple[int, int, int] = PINK) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (64, 48), color).save(path)
+    return path
+
+
+def write_video(path: Path, colors: list[tuple[int, int, int]], code: str = "MJPG") -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 10, (64, 48))
+    noise = np.random.default_rng(1).integers(-20, 20, (48, 64, 1))
+    for color in colors:
+        rgb = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
+        writer.write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def look(camera: Camera) -> list[Frame | LostFrame]:
+    with camera:
+        return list(camera.frames())
+
+
+def mean_color(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return image.mean(axis=(0, 1))
+
+
+def test_a_folder_gives_each_image_below_it_once_in_order_of_names(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "deep/c.PNG"):
+        write_image(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not an image")
+    frames = look(FolderCamera(str(tmp_path), 0.1))
+    assert [frame.source for frame in frames] == [
+        f"{tmp_path}/{name}" for name in ("a.png", "b.png", "deep/c.PNG")
+    ]
+    assert [frame.sequence for frame in frames] == [0, 1, 2]
+
+
+def test_a_frame_says_what_it_is(tmp_path: Path) -> None:
+    (frame,) = look(FolderCamera(str(write_image(tmp_path / "a.png")), 0.083))
+    assert isinstance(frame, Frame)
+    assert frame.image.shape == (48, 64, 3)
+    assert frame.image.dtype == np.uint8
+    assert tuple(frame.image[0, 0]) == PINK
+    assert frame.um_per_pixel == 0.083
+    assert frame.captured_at.tzinfo is UTC
+    assert abs(datetime.now(UTC) - frame.captured_at) < timedelta(minutes=1)
+
+
+def test_paths_are_shown_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "few" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert look(FolderCamera("./few//", 0.1))[0].source == "./few/a.png"
+    assert look(FolderCamera("./few/../few/a.png", 0.1))[0].source == "./few/../few/a.png"
+
+
+def test_an_unreadable_image_comes_as_a_lost_frame_and_the_rest_follows(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_text("hello")
+    write_image(tmp_path / "c.png")
+    first, second, third = look(FolderCamera(str(tmp_path), 0.1))
+    assert isinstance(first, Frame)
+    assert isinstance(second, LostFrame)
+    assert isinstance(third, Frame)
+    assert second.source.endswith("b.jpg")
+    assert "b.jpg: not an image" in second.error
+
+
+@pytest.mark.parametrize(("name", "complaint"), [("nowhere", "no such folder"), ("empty", "no images in it")])
+def test_a_missing_or_empty_folder_does_not_open(tmp_path: Path, name: str, complaint: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CameraError, match=f"{name}: {complaint}"):
+        FolderCamera(str(tmp_path / name), 0.1).open()
+
+
+@pytest.mark.parametrize(("suffix", "code"), [(".avi", "MJPG"), (".mp4", "mp4v")])
+def test_a_video_gives_every_frame_in_rgb(tmp_path: Path, suffix: str, code: str) -> None:
+    colors = [(200, 60 + 5 * n, 120) for n in range(12)]
+    frames = look(VideoCamera(str(write_video(tmp_path / f"v{suffix}", colors, code)), 0.1))
+    assert [frame.sequence for frame in frames] == list(range(12))
+    for frame, color in zip(frames, colors, strict=True):
+        assert isinstance(frame, Frame)
+        np.testing.assert_allclose(mean_color(frame.image), color, atol=12)
+
+
+def test_frames_kept_from_a_video_are_not_overwritten_by_later_ones(tmp_path: Path) -> None:
+    first, last = look(VideoCamera(str(write_video(tmp_path / "v.avi", [(200, 60, 60), (60, 60, 200)])), 0.1))
+    assert isinstance(first, Frame)
+    assert isinstance(last, Frame)
+    assert mean_color(first.image)[0] > 150 > mean_color(last.image)[0]
+
+
+def test_a_video_cut_short_says_how_many_frames_are_lacking(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.avi", [PINK] * 20)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    *frames, last = look(VideoCamera(str(path), 0.1))
+    assert 0 < len(frames) < 20
+    assert isinstance(last, LostFrame)
+    assert f"ends after {len(frames)} of the 20 frames" in last.error
+
+
+def test_a_grey_frame_is_lost_and_a_coloured_one_after_it_is_not(tmp_path: Path) -> None:
+    grey, coloured = look(VideoCamera(str(write_video(tmp_path / "v.avi", [(150, 150, 150), PINK])), 0.1))
+    assert isinstance(grey, LostFrame)
+    assert "frame 0 has no colour" in grey.error
+    assert isinstance(coloured, Frame)
+
+
+def test_a_video_without_frames_is_an_error(tmp_path: Path) -> None:
+    camera = VideoCamera(str(write_video(tmp_path / "v.avi", [])), 0.1)
+    with pytest.raises(CameraError, match=r"v\.avi: (a video without frames|not a video)"):
+        look(camera)
+
+
+@pytest.mark.parametrize("content", [None, "hello"])
+def test_a_missing_file_or_one_that_is_no_video_does_not_open(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "v.mp4"
+    if content:
+        path.write_text(content)
+    with pytest.raises(CameraError, match=r"v\.mp4: (no such file|not a video)"):
+        VideoCamera(str(path), 0.1).open()
+
+
+def test_a_video_that_was_closed_gives_no_frames(tmp_path: Path) -> None:
+    camera = VideoCamera(str(write_video(tmp_path / "v.avi", [PINK])), 0.1)
+    with camera:
+        pass
+    camera.close()
+    with pytest.raises(CameraError, match="not open"):
+        next(camera.frames())
+
+
+def test_a_camera_is_closed_also_when_looking_fails(tmp_path: Path) -> None:
+    camera = VideoCamera(str(write_video(tmp_path / "v.avi", [PINK])), 0.1)
+    with pytest.raises(ZeroDivisionError), camera:
+        raise ZeroDivisionError
+    with pytest.raises(CameraError, match="not open"):
+        next(camera.frames())
+
+
+def test_only_a_folder_shows_another_place_in_every_frame() -> None:
+    assert open_camera("folder:smear", 0.1).places_apart
+    assert not open_camera("file:smear.mp4", 0.1).places_apart
+
+
+@pytest.mark.parametrize("spec", ["webcam:0", "folder", "folder:", "file:", "", ":x"])
+def test_an_unknown_camera_is_refused_with_the_known_ones(spec: str) -> None:
+    with pytest.raises(SettingError, match="known are folder:DIR and file:VIDEO"):
+        open_camera(spec, 0.1)
