@@ -53,7 +53,8 @@ def finder(collection: Path | None, repetitions: int) -> None:
         _stdout.print(f"missed: {line}")
     timing = time_finder(list_images(collection / "Original_Images")[:20], repetitions)
     _stdout.print(
-        f"{FIELD_SIZE[0]}x{FIELD_SIZE[1]} at {FIELD_UM_PER_PIXEL} µm per pixel, one core, processor time, median of "
-        f"{timing.repetitions}: optics {timing.optics_ms:.1f} ms, finder {timing.find_ms:.1f} ms, "
-        f"together {timing.total_ms:.1f} ms"
+        f"{FIELD_SIZE[0]}x{FIELD_SIZE[1]} at {FIELD_UM_PER_PIXEL} µm per pixel, one core, processor time, "
+        f"median of {timing.repetitions}: optics {timing.optics_ms:.1f} ms, finder {timing.find_ms:.1f} ms, "
+        f"together {timing.total_ms:.1f} ms",
+        soft_wrap=True,
     )

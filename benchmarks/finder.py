@@ -111,7 +111,8 @@ def time_finder(images: Sequence[Path], repetitions: int) -> FinderTiming:
     finally:
         cv2.setNumThreads(threads)
     total = np.add(optics, find)
-    return FinderTiming(*(1000 * float(np.median(step)) for step in (optics, find, total)), repetitions)
+    optics_ms, find_ms, total_ms = (1000 * float(np.median(step)) for step in (optics, find, total))
+    return FinderTiming(optics_ms, find_ms, total_ms, repetitions)
 
 
 def _leukocyte_boxes(annotation: Path) -> list[Box]:

@@ -56,7 +56,7 @@ def augment(patch: NDArray[np.uint8], side_px: int, rng: np.random.Generator) ->
 def vary_field(
     image: RGBImage, center: tuple[float, float], um_per_pixel: float, rng: np.random.Generator
 ) -> tuple[RGBImage, tuple[float, float], float]:
-    """Another photograph of the same field: turned, moved, sheared, coarser, black where it ends.
+    """Another photograph of the same field: turned, moved, sheared, coarser, black beyond it.
 
     What optics and finder make of it is then what they would make of such a frame: a cell at the border is cut
     there and centred on what is left of it.

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,7 +25,7 @@ from edge.classifier import Classifier, probabilities
 from edge.runtime import AUTO, PACKAGES
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize
-from hematovision.errors import DataSetError, SettingError
+from hematovision.errors import CalibrationError, DataSetError, ImageError, SettingError
 from hematovision.images import read_image
 from hematovision.model_file import (
     Manifest,
@@ -36,10 +37,10 @@ from hematovision.model_file import (
     write_model_file,
 )
 from hematovision.red_cells import measure_red_cells, measure_scale
-from train.audit import find_duplicates
 from train.audit_command import audit
 from train.cells import CellSet, read_cells, read_side, read_varied_training
 from train.datasets import DataSet, LabelledImage, read_dataset
+from train.duplicates import find_duplicates
 from train.evaluate import Evaluation, evaluate
 from train.selection import Selection, select, shared_cells, training_side
 
@@ -298,12 +299,16 @@ def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) 
         if content["compared"] == compared:
             return select(datasets, content["left_out"], content["kin"], seed)
     with _progress() as progress:
-        pairs = find_duplicates([*training, *tests], _task(progress, "looking for shared cells"))
-    left_out, kin = shared_cells(pairs, training)
+        task = progress.add_task("looking for shared cells", total=None)
+        search = find_duplicates(
+            [*training, *tests],
+            lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
+        )
+    left_out, kin = shared_cells(search.pairs, training)
     _write_json(kept, {"left_out": left_out, "kin": kin, "compared": compared})
     _stdout.print(
-        f"{len(training)} training images; {len(left_out)} originals left out because a test image shows "
-        f"their cell; {len(kin)} show a cell of another."
+        f"{len(training)} training images; {len(left_out)} originals left out, because a test image shows "
+        f"their cell or labels conflict; {len(kin)} others show a cell of another."
     )
     return select(datasets, left_out, kin, seed)
 
@@ -315,11 +320,23 @@ def _with_scale(dataset: DataSet) -> DataSet:
     if dataset.um_per_pixel is not None:
         return dataset
     step = max(1, len(dataset.images) // _SCALE_SAMPLE)
-    sample = dataset.images[::step]
-    diameters = [measure_red_cells(read_image(image.path)) for image in sample]
-    measurement = measure_scale(np.concatenate(diameters), len(sample))
-    _stderr.print(f"{dataset.path}: {measurement}", soft_wrap=True)
-    return dataclasses.replace(dataset, um_per_pixel=round(measurement.um_per_pixel, 4))
+    diameters = []
+    for image in dataset.images[::step]:
+        try:
+            diameters.append(measure_red_cells(read_image(image.path)))
+        except ImageError:
+            continue  # it is reported when its cell is read
+    try:
+        measured = measure_scale(diameters)
+    except CalibrationError as error:
+        raise CalibrationError(f"{dataset.path}: {error}; or give the scale, {dataset.path}@0.1") from error
+    scale = round(measured.um_per_pixel, 4)
+    _stderr.print(
+        f"{dataset.path}: {scale:.4f} µm per pixel ({measured.low:.4f} to {measured.high:.4f}), "
+        f"measured from {measured.cells} red cells",
+        soft_wrap=True,
+    )
+    return dataclasses.replace(dataset, um_per_pixel=scale)
 
 
 def _chosen_side(dataset: DataSet, side: str) -> Sequence[LabelledImage]:
@@ -331,8 +348,8 @@ def _chosen_side(dataset: DataSet, side: str) -> Sequence[LabelledImage]:
 
 
 def _of_dataset(
-    cells: CellSet, sure: np.ndarray[Any, Any], selection: Selection, dataset: DataSet
-) -> tuple[CellSet, np.ndarray[Any, Any]]:
+    cells: CellSet, sure: NDArray[np.float64], selection: Selection, dataset: DataSet
+) -> tuple[CellSet, NDArray[np.float64]]:
     members = {image.path for image in selection.development(dataset)}
     keep = np.array([image.path in members for image in cells.images], bool)
     return cells.select(keep), sure[keep]

@@ -30,6 +30,6 @@ def download_kaggle() -> Path:
     ) as error:
         reason = str(error).splitlines()[0][:100]
         raise DataSetError(
-            f"{KAGGLE_HANDLE}: cannot be fetched from Kaggle ({reason}); check the network, or fetch it with a "
-            "browser, unpack it and give its folder"
+            f"{KAGGLE_HANDLE}: cannot be fetched from Kaggle ({reason}); check the network, or fetch it "
+            "with a browser, unpack it and give its folder"
         ) from error

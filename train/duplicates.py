@@ -97,7 +97,9 @@ def find_duplicates(images: Sequence[LabelledImage], progress: Progress | None =
             if isinstance(content, ImageError):
                 unreadable.append((image, str(content)))
             elif (same := first_of_hash.get(content.pixel_hash)) is not None:
-                pairs.append(DuplicatePair(same, image, "exact", 1.0, 1.0, ((1, 0, 0), (0, 1, 0))))
+                pairs.append(
+                    DuplicatePair(same, image, "exact", 1.0, 1.0, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)))
+                )
             else:
                 first_of_hash[content.pixel_hash] = image
                 kept.append((image, content.picture))
@@ -142,7 +144,9 @@ def _read(image: LabelledImage) -> _Content | ImageError:
         pixels = read_image(image.path)
     except ImageError as error:
         return error  # counted and listed by the caller
-    return _Content(hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest(), picture_of(pixels))
+    return _Content(
+        hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest(), picture_of(pixels)
+    )
 
 
 def _join(group: NDArray[np.intp], first: int, second: int) -> None:

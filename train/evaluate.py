@@ -158,7 +158,7 @@ def _scores(
     gaps[np.arange(len(labels)), bins] = sure.max(axis=1) - (answers == labels)
     gap_sums = _with_resamplings(_sums(owner, count, gaps), draws)
     total = confusions.sum(axis=(1, 2))
-    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    hits = np.diagonal(confusions, axis1=1, axis2=2).astype(np.float64)
     present = confusions[0].sum(axis=1) > 0
     recall = _divide(hits, confusions.sum(axis=2))
     precision = _divide(hits, confusions[:, :, :_CLASSES].sum(axis=1))

@@ -30,18 +30,19 @@ def _percent(interval: Interval) -> str:
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """Name of a figure, per file, per original."""
-    pairs = (evaluation.files, evaluation.originals)
-    rows = [("cells", *(str(scores.count) for scores in pairs))]
+    files, originals = evaluation.files, evaluation.originals
+    rows = [("cells", str(files.count), str(originals.count))]
     for title, attribute in (
         ("accuracy", "accuracy"),
         ("balanced accuracy", "balanced_accuracy"),
         ("calibration error", "calibration_error"),
     ):
-        rows.append((title, *(_percent(getattr(scores, attribute)) for scores in pairs)))
+        rows.append((title, _percent(getattr(files, attribute)), _percent(getattr(originals, attribute))))
     for name in CLASS_NAMES:
         for measure in ("precision", "recall", "f1"):
             title = f"{name}: {'F1' if measure == 'f1' else measure}"
-            rows.append((title, *(_percent(getattr(scores, measure)[name]) for scores in pairs)))
+            by_file, by_original = getattr(files, measure), getattr(originals, measure)
+            rows.append((title, _percent(by_file[name]), _percent(by_original[name])))
     return rows
 
 
@@ -117,7 +118,7 @@ def fit_markdown(
     for entry in training["data"]:
         sides = (", ".join(f"{n} {label}" for label, n in sorted(entry[side].items())) for side in _SIDES)
         lines.append(f"| {entry['name']} | {entry['um_per_pixel']:g} | " + " | ".join(sides) + " |")
-    left_out = [f"{original} (shows the cell of {other})" for original, other in training["left_out"].items()]
+    left_out = [f"{original} ({reason})" for original, reason in training["left_out"].items()]
     lines += ["", "Left out: " + (", ".join(left_out) or "nothing") + "."]
     last = history[-1]
     lines += [

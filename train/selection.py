@@ -1,7 +1,5 @@
 """Which labelled images train a model, which are its development side, and which are left out, and why."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +7,8 @@ from typing import Any
 
 from hematovision.errors import DataSetError
 from hematovision.model_file import Manifest
-
 from train.datasets import DataSet, LabelledImage, read_dataset
+from train.duplicates import DuplicatePair
 from train.splits import choose_development, digest
 
 
@@ -18,8 +16,8 @@ from train.splits import choose_development, digest
 class Selection:
     """The training data of one model.
 
-    ``left_out``: training originals that show a cell of a test side, each with the test original; ``kin``:
-    originals that show the same cell as another, with one name for all that do.
+    ``left_out``: training originals that are not learnt from, each with the reason; ``kin``: originals that
+    show the same cell as another, with one name for all that do.
     """
 
     datasets: tuple[DataSet, ...]
@@ -116,17 +114,20 @@ def select_again(sources: Sequence[str], manifest: Manifest) -> Selection:
 def shared_cells(
     pairs: Sequence[DuplicatePair], training: Sequence[LabelledImage]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """From pairs of images that show one cell: what training leaves out, and which originals are kin.
+    """From pairs of images that overlap: what training leaves out, and which originals are kin.
+
+    Left out are training originals that overlap a test image, and those that overlap each other under
+    different labels: nobody knows what they teach.
 
     Args:
         pairs: among training images, and between them and images to be kept apart.
         training: the training images.
 
     Returns:
-        Training originals to leave out, each with an original kept apart that shows its cell; and for
-        training originals that share a cell one name that stands for all of them.
+        Training originals to leave out, each with the reason; and for the others that share a cell one name
+        that stands for all of them.
     """
-    own = {image.original for image in training}
+    label_of = {image.original: image.label for image in training}
     left_out: dict[str, str] = {}
     kin: dict[str, str] = {}
 
@@ -137,12 +138,15 @@ def shared_cells(
 
     for pair in pairs:
         first, second = pair.first.original, pair.second.original
-        if first in own and second in own:
+        if first in label_of and second in label_of:
+            if label_of[first] != label_of[second]:
+                left_out[first] = f"shows what {second} shows, labelled {label_of[second]}"
+                left_out[second] = f"shows what {first} shows, labelled {label_of[first]}"
             one, other = sorted((stands_for(first), stands_for(second)))
             if one != other:
                 kin[other] = one
-        elif first in own:
-            left_out[first] = second
-        elif second in own:
-            left_out[second] = first
+        elif first in label_of:
+            left_out[first] = f"shows what {second} shows, kept for testing"
+        elif second in label_of:
+            left_out[second] = f"shows what {first} shows, kept for testing"
     return left_out, {original: stands_for(original) for original in kin if original not in left_out}
