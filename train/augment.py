@@ -58,8 +58,8 @@ def vary_field(
 ) -> tuple[RGBImage, tuple[float, float], float]:
     """Another photograph of the same field: turned, moved, sheared, coarser, black beyond it.
 
-    What optics and finder make of it is then what they would make of such a frame: a cell at the border is cut
-    there and centred on what is left of it.
+    What optics and finder make of it is then what they would make of such a frame: a cell at the border is
+    cut there and centred on what is left of it.
 
     Args:
         image: (height, width, 3) uint8 RGB field.
