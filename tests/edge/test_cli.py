@@ -1,0 +1,331 @@
+"""The commands classify, run and demo, as they are typed."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from edge.cameras import Camera, LostFrame
+from edge.classifier import Classifier
+from edge.pipeline import NamedField, name_frames
+from hematovision.cell_classes import CLASS_NAMES
+from hematovision.cli import root
+from hematovision.phantom import draw_field
+
+UM_PER_PIXEL = 0.125
+SCALE = ("--um-per-pixel", str(UM_PER_PIXEL))
+FIELDS = [draw_field(seed, 640, 480, UM_PER_PIXEL) for seed in range(3)]
+
+
+@pytest.fixture(scope="session")
+def smear(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three drawn fields."""
+    folder = tmp_path_factory.mktemp("smear")
+    for seed, field in enumerate(FIELDS):
+        Image.fromarray(field.image).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "smear.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
+    for field in FIELDS:
+        writer.write(cv2.cvtColor(field.image, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(root, [str(argument) for argument in arguments])
+
+
+def records(result: Result) -> list[dict[str, Any]]:
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} in JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in result.stdout.splitlines()]
+
+
+def test_jsonl_has_one_line_an_image_with_what_was_promised(smear: Path, model_path: Path) -> None:
+    result = call("classify", smear, "--model", model_path, *SCALE, "--format", "jsonl")
+    assert result.exit_code == 0, result.output
+    lines = records(result)
+    assert [line["image"] for line in lines] == [f"{smear}/{n}.png" for n in range(3)]
+    for line, field in zip(lines, FIELDS, strict=True):
+        assert list(line) == ["image", "cells", "ms"]
+        assert set(line["ms"]) == {"find", "classify"}
+        assert len(line["cells"]) == len(field.cells)
+        for cell in line["cells"]:
+            assert list(cell) == [
+                *("class", "probability", "probabilities", "box", "center", "nucleus_area_um2"),
+                *("touches_border", "found"),
+            ]
+            assert cell["class"] in (*CLASS_NAMES, "unclassified")
+            assert tuple(cell["probabilities"]) == CLASS_NAMES
+            assert cell["probability"] == max(cell["probabilities"].values())
+            assert sum(cell["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+            x, y, width, height = cell["box"]
+            assert x <= cell["center"][0] <= x + width
+            assert y <= cell["center"][1] <= y + height
+            assert cell["nucleus_area_um2"] > 10
+            assert cell["touches_border"] is False
+            assert cell["found"] is True
+
+
+def test_a_video_has_one_line_a_frame_with_its_number(video: Path, model_path: Path) -> None:
+    lines = records(call("classify", video, "--model", model_path, *SCALE, "--format", "jsonl"))
+    assert [(line["image"], line["frame"]) for line in lines] == [(str(video), n) for n in range(3)]
+    assert all(len(line["cells"]) == len(field.cells) for line, field in zip(lines, FIELDS, strict=True))
+
+
+def test_csv_has_a_header_and_one_row_a_cell(smear: Path, model_path: Path) -> None:
+    jsonl = records(call("classify", smear, "--model", model_path, *SCALE, "--format", "jsonl"))
+    result = call("classify", smear, "--model", model_path, *SCALE, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    cells = [(line["image"], cell) for line in jsonl for cell in line["cells"]]
+    assert len(rows) == len(cells)
+    for row, (image, cell) in zip(rows, cells, strict=True):
+        assert (row["image"], row["frame"], row["error"]) == (image, "", "")
+        assert row["class"] == cell["class"]
+        assert [float(row[name]) for name in CLASS_NAMES] == list(cell["probabilities"].values())
+        assert [float(row[name]) for name in ("x", "y", "width", "height")] == cell["box"]
+        assert row["found"] == "true"
+
+
+def test_the_table_shows_each_cell_and_the_runtime_stands_below(smear: Path, model_path: Path) -> None:
+    result = call("classify", smear, "--model", model_path, *SCALE, "--runtime", "auto")
+    assert result.exit_code == 0
+    assert sum(f"{smear}/" in line for line in result.stdout.splitlines()) == sum(
+        len(field.cells) for field in FIELDS
+    )
+    assert "tiny.tflite" in result.stderr
+    assert " threads, 0.125 µm per pixel" in result.stderr or " thread, 0.125" in result.stderr
+
+
+def test_standard_output_holds_results_only(smear: Path, model_path: Path) -> None:
+    result = call("classify", smear, "--model", model_path, "--format", "jsonl")
+    assert len(records(result)) == 3
+    assert "measured from" in result.stderr
+
+
+def test_a_scale_that_the_red_cells_contradict_is_warned_of_once(smear: Path, model_path: Path) -> None:
+    result = call("classify", smear, "--model", model_path, "--um-per-pixel", 0.2, "--format", "jsonl")
+    assert result.exit_code == 0
+    assert result.stderr.count("check the magnification") == 1
+
+
+def test_single_names_one_cell_an_image(smear: Path, model_path: Path) -> None:
+    result = call("classify", smear, "--model", model_path, *SCALE, "--single", "--format", "jsonl")
+    assert [len(line["cells"]) for line in records(result)] == [1, 1, 1]
+
+
+def test_single_without_a_cell_gives_the_middle_as_not_found(tmp_path: Path, model_path: Path) -> None:
+    glass = np.random.default_rng(1).normal((230, 220, 200), 1, (200, 300, 3)).astype(np.uint8)
+    Image.fromarray(glass).save(tmp_path / "glass.png")
+    arguments = ("classify", tmp_path / "glass.png", "--model", model_path, *SCALE)
+    (line,) = records(call(*arguments, "--single", "--format", "jsonl"))
+    assert line["cells"][0]["found"] is False
+    assert line["cells"][0]["center"] == [149.5, 99.5]
+    assert "no nucleus found" in call(*arguments, "--single").stdout
+    assert "no white cell found" in call(*arguments).stdout
+
+
+def test_what_cannot_be_read_is_reported_and_the_rest_is_classified(
+    smear: Path, model_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.jpg").write_text("hello")
+    whole = io.BytesIO()
+    Image.fromarray(FIELDS[0].image).save(whole, "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    Image.fromarray(FIELDS[0].image).convert("L").save(tmp_path / "grey.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.mp4").write_text("hello")
+    bad = {
+        "text.jpg": "not an image",
+        "cut.jpg": "cut short",
+        "grey.png": "grey image",
+        "empty": "no images in it",
+        "no.mp4": "not a video",
+        "nowhere.png": "no such folder or file",
+    }
+    paths = [tmp_path / name for name in bad]
+    arguments = ("classify", *paths, smear / "0.png", "--model", model_path)
+    result = call(*arguments, "--format", "jsonl")
+    assert result.exit_code == 1
+    lines = records(result)
+    for line, path, complaint in zip(lines, paths, bad.values(), strict=False):
+        assert set(line) == {"image", "error"}
+        assert line["image"] == str(path)
+        assert line["error"].startswith(str(path))
+        assert complaint in line["error"]
+        assert f"Error: {line['error']}\n" in result.stderr
+    assert len(lines[-1]["cells"]) == len(FIELDS[0].cells)
+    assert "Failed: 6." in result.stderr
+    as_csv = list(csv.DictReader(io.StringIO(call(*arguments, "--format", "csv").stdout)))
+    assert sum(bool(row["error"]) for row in as_csv) == 6
+    assert call(*arguments).stdout.count("failed") == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        (("--um-per-pixel", "0"), 2, "must lie between 0.02 and 2"),
+        (("--um-per-pixel", "nan"), 2, "must lie between 0.02 and 2"),
+        (("--um-per-pixel", "wide"), 2, "not a valid float"),
+        (("--runtime", "tensorflow"), 2, "is not one of"),
+        (("--format", "xml"), 2, "is not one of"),
+        (("--model", "nowhere.tflite"), 1, "nowhere.tflite: cannot be read"),
+        (("--annotate", "/dev/null"), 2, "/dev/null: cannot be written to"),
+    ],
+)
+def test_a_wrong_option_gets_one_line_and_its_exit_status(
+    smear: Path, model_path: Path, arguments: tuple[str, ...], status: int, complaint: str
+) -> None:
+    result = call("classify", smear / "0.png", "--model", model_path, *SCALE, *arguments)
+    assert result.exit_code == status
+    assert sum(line.startswith("Error: ") for line in result.stderr.splitlines()) == 1
+    assert complaint in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_damaged_model_is_refused_before_anything_is_looked_at(smear: Path, model_path: Path) -> None:
+    model_path.write_bytes(model_path.read_bytes()[:-100])
+    result = call("classify", smear, "--model", model_path, *SCALE)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {model_path}: ")
+
+
+def test_annotated_copies_are_of_every_image_and_overwrite_none(
+    smear: Path, video: Path, model_path: Path, tmp_path: Path
+) -> None:
+    copies = tmp_path / "copies"
+    before = {path: path.read_bytes() for path in smear.iterdir()}
+    for _ in range(2):
+        call("classify", smear, video, "--model", model_path, *SCALE, "--annotate", copies)
+    assert {path: path.read_bytes() for path in smear.iterdir()} == before
+    assert len(list(copies.iterdir())) == 12
+    assert {"0_cells.jpg", "0_cells-2.jpg", "smear-000002_cells.jpg"} <= {
+        path.name for path in copies.iterdir()
+    }
+
+
+def test_run_counts_every_image_once_and_summarises(smear: Path, model_path: Path) -> None:
+    result = call("run", "--camera", f"folder:{smear}", "--model", model_path, *SCALE)
+    assert result.exit_code == 0, result.output
+    assert f"3 images, {sum(len(field.cells) for field in FIELDS)} cells" in result.stdout
+    assert "Images: 3 looked at, 0 could not be used." in result.stdout
+    assert "own error comes on top" in result.stdout
+    assert "tiny.tflite" in result.stdout.splitlines()[0]
+
+
+def test_run_shows_an_unreadable_image_and_ends_with_status_1(
+    smear: Path, model_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_text("hello")
+    (tmp_path / "b.png").write_bytes((smear / "0.png").read_bytes())
+    result = call("run", "--camera", f"folder:{tmp_path}", "--model", model_path, *SCALE)
+    assert result.exit_code == 1
+    assert f"Error: {tmp_path}/a.jpg: not an image" in result.stderr
+    assert "Images: 1 looked at, 1 could not be used." in result.stdout
+
+
+def test_ctrl_c_ends_run_cleanly_with_its_summary(
+    smear: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(camera: Camera, classifier: Classifier) -> Iterator[NamedField | LostFrame]:
+        yield next(name_frames(camera, classifier))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge.cli.name_frames", interrupted)
+    result = call("run", "--camera", f"folder:{smear}", "--model", model_path, *SCALE)
+    assert result.exit_code == 0
+    assert "Images: 1 looked at" in result.stdout
+    assert "Stopped before the last frame." in result.stderr
+
+
+def test_run_refuses_a_video_because_cells_would_count_in_every_frame(video: Path, model_path: Path) -> None:
+    result = call("run", "--camera", f"file:{video}", "--model", model_path, *SCALE)
+    assert result.exit_code == 2
+    assert "would be counted in each" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("camera", "status", "complaint"),
+    [
+        ("webcam", 2, "no camera is called 'webcam'"),
+        ("folder:nowhere", 1, "nowhere: no such folder"),
+    ],
+)
+def test_run_says_what_is_wrong_with_a_camera(
+    model_path: Path, camera: str, status: int, complaint: str
+) -> None:
+    result = call("run", "--camera", camera, "--model", model_path)
+    assert result.exit_code == status
+    assert complaint in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_run_needs_a_camera() -> None:
+    result = call("run")
+    assert result.exit_code == 2
+    assert "--camera" in result.stderr
+
+
+def test_demo_prints_the_truth_beside_the_names_and_writes_nothing(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    result = call("demo", "--model", model_path)
+    assert result.exit_code == 0, result.output
+    assert "7 of 7 drawn cells found" in result.stdout
+    assert "not a medical device" in result.stdout
+    assert all(name in result.stdout for name in CLASS_NAMES)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_demo_writes_its_field_where_asked(model_path: Path, tmp_path: Path) -> None:
+    call("demo", "--model", model_path, "--out", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["phantom.jpg", "phantom_cells.jpg"]
+
+
+def test_classify_loads_nothing_that_a_device_lacks_or_that_is_slow(smear: Path, model_path: Path) -> None:
+    arguments = ["classify", str(smear / "0.png"), "--model", str(model_path)]
+    code = (
+        "import sys; from hematovision.cli import root; "
+        "root(sys.argv[1:], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in finished.stderr.splitlines()[-1].split()}
+    assert {"edge", "numpy", "cv2"} <= loaded
+    assert not loaded & {"tensorflow", "keras", "matplotlib", "sklearn", "scipy", "train", "convert"}
+
+
+def test_the_whole_device_imports_no_tensorflow() -> None:
+    code = (
+        "import importlib, pkgutil, sys, edge; "
+        "[importlib.import_module(one.name) for one in pkgutil.walk_packages(edge.__path__, 'edge.')]; "
+        "import hematovision; "
+        "[importlib.import_module(one.name) for one in pkgutil.walk_packages(hematovision.__path__, "
+        "'hematovision.') if not one.name.endswith('__main__')]; "
+        "print(*sys.modules)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(finished.stdout.split())
+    assert {"edge.cli", "edge.tally", "edge.cameras.video", "hematovision.phantom"} <= loaded
+    packages = {name.partition(".")[0] for name in loaded}
+    assert not packages & {"tensorflow", "keras", "matplotlib", "sklearn", "train", "convert"}
+    assert "scipy.stats" not in loaded
