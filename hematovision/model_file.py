@@ -185,8 +185,10 @@ def write_model_file(path: Path | str, flatbuffer: bytes, manifest: Manifest) ->
     path = Path(path)
     if flatbuffer[4:8] != _IDENTIFIER:
         raise ModelFileError(f"{path}: what was to be written is not a TensorFlow Lite model")
-    buffer = io.BytesIO(flatbuffer)
-    with zipfile.ZipFile(buffer, "a") as archive:
+    buffer = io.BytesIO()
+    buffer.write(flatbuffer)
+    # Not mode "a": weights that look like the end of a zip by chance would be taken for one and overwritten.
+    with zipfile.ZipFile(buffer, "w") as archive:
         # A fixed time of day, so that the same model and manifest give the same file.
         for name, text in (
             ("manifest.json", manifest.to_json()),

@@ -1,0 +1,102 @@
+"""The root command: quick, lazy, and one line where something is wrong."""
+
+import importlib
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from hematovision import __version__
+from hematovision.cli import root
+from hematovision.errors import HematoVisionError, SettingError
+
+
+def in_a_new_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "hematovision", *arguments], capture_output=True, text=True)
+
+
+def test_help_lists_every_command_and_loads_none_of_them() -> None:
+    code = (
+        "import sys; from hematovision.cli import root; "
+        "root(['--help'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("calibrate", "classify", "convert", "demo", "run", "train"):
+        assert command in finished.stdout
+    loaded = {name.partition(".")[0] for name in finished.stderr.split()}
+    assert not loaded & {
+        "numpy",
+        "cv2",
+        "PIL",
+        "edge",
+        "train",
+        "convert",
+        "benchmarks",
+        "tensorflow",
+        "scipy",
+    }
+
+
+@pytest.mark.parametrize("command", ["calibrate", "classify", "demo", "run"])
+def test_every_command_of_the_device_has_help_on_itself_and_its_options(command: str) -> None:
+    result = CliRunner().invoke(root, [command, "--help"])
+    assert result.exit_code == 0
+    found = root.get_command(click.Context(root), command)
+    assert found is not None
+    assert found.help
+    for parameter in found.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{command} {parameter.name}"
+
+
+def test_version_is_the_packages() -> None:
+    assert __version__ in CliRunner().invoke(root, ["--version"]).output
+
+
+def test_an_unknown_command_is_a_wrong_use() -> None:
+    finished = in_a_new_process("diagnose")
+    assert finished.returncode == 2
+    assert "No such command 'diagnose'" in finished.stderr
+
+
+def test_an_error_of_ours_is_one_line_without_a_traceback() -> None:
+    finished = in_a_new_process("run", "--camera", "webcam:0")
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr.startswith("Error: no camera is called 'webcam:0'")
+    assert len(finished.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("error", "status"), [(HematoVisionError, 1), (SettingError, 2)])
+def test_each_kind_of_error_has_its_exit_status(
+    monkeypatch: pytest.MonkeyPatch, error: type[HematoVisionError], status: int
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error("this is wrong; do that")
+
+    monkeypatch.setattr("edge.cli.open_camera", fail)
+    result = CliRunner().invoke(root, ["run", "--camera", "folder:x"])
+    assert result.exit_code == status
+    assert result.stderr == "Error: this is wrong; do that\n"
+
+
+def test_a_missing_package_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_tensorflow(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow.keras")
+
+    monkeypatch.setattr(importlib, "import_module", without_tensorflow)
+    result = CliRunner().invoke(root, ["train"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: tensorflow is not installed; pip install 'hematovision[train]' brings it\n"
+    )
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault_and_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'edge.nowhere'", name="edge.nowhere")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    result = CliRunner().invoke(root, ["run"])
+    assert isinstance(result.exception, ModuleNotFoundError)
