@@ -1,0 +1,85 @@
+"""A wheel installed elsewhere is a whole device."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hematovision.phantom import draw_field
+
+PACKAGES = ("hematovision", "edge", "train", "convert", "benchmarks")
+
+
+@pytest.fixture(scope="module")
+def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Built from a copy: a build leaves its own folders beside the sources.
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repository / name, source)
+    for name in PACKAGES:
+        shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, source)
+    (wheel,) = out.glob("hematovision-*.whl")
+    return wheel
+
+
+def pip(*arguments: object) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)],
+        check=True,
+    )
+
+
+def test_the_wheel_holds_every_module_and_every_model_of_the_device(wheel: Path, repository: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {
+        path.relative_to(repository).as_posix()
+        for package in PACKAGES
+        for path in (repository / package).rglob("*.py")
+    }
+    wanted |= {f"edge/models/{path.name}" for path in (repository / "edge" / "models").glob("*.tflite")}
+    assert wanted <= held
+    assert not {name for name in held if name.startswith("tests/") or name.endswith(".keras")}
+
+
+def test_a_wheel_installed_elsewhere_classifies(
+    wheel: Path, repository: Path, model_path: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    pip("install", "--no-deps", "--target", site, wheel)
+    field = draw_field(1, 640, 480, 0.125)
+    Image.fromarray(field.image).save(tmp_path / "smear.png")
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "hematovision",
+            "classify",
+            "smear.png",
+            "--model",
+            model_path,
+            "--format",
+            "csv",
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert len(finished.stdout.splitlines()) == 1 + len(field.cells)
+    where = subprocess.run(
+        [sys.executable, "-c", "import hematovision, edge; print(hematovision.__file__, edge.__file__)"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert all(Path(file).is_relative_to(site) for file in where)
