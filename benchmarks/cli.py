@@ -37,14 +37,14 @@ def finder(collection: Path | None, repetitions: int) -> None:
         table.add_column(heading, justify="left" if heading == "side" else "right")
     missed: list[str] = []
     for result in measure_finder(collection):
-        low, high = result.recall_interval
+        recall = result.recall
         table.add_row(
             result.side,
             str(result.fields),
             str(result.boxes),
             str(result.found),
-            f"{100 * result.found / max(result.boxes, 1):.1f} %",
-            f"{100 * low:.1f} to {100 * high:.1f}",
+            f"{recall.percent:.1f} %" if recall.percent is not None else "–",
+            f"{recall.low:.1f} to {recall.high:.1f}",
             f"{result.false_regions / max(result.fields, 1):.3f}",
         )
         missed += result.missed

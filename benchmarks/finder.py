@@ -8,8 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.special import betaincinv
 
+from edge.differential import Share, share
 from hematovision.errors import DataSetError
 from hematovision.finder import CellRegion, find_cells
 from hematovision.images import read_image
@@ -39,12 +39,9 @@ class FinderResult:
     missed: tuple[str, ...]
 
     @property
-    def recall_interval(self) -> tuple[float, float]:
-        """Exact 95 % limits of the recall (Clopper and Pearson 1934)."""
-        lost = self.boxes - self.found
-        low = betaincinv(self.found, lost + 1, 0.025) if self.found else 0.0
-        high = betaincinv(self.found + 1, lost, 0.975) if lost else 1.0
-        return float(low), float(high)
+    def recall(self) -> Share:
+        """Boxes found, with exact 95 % limits."""
+        return share(self.found, self.boxes)
 
 
 @dataclass(frozen=True)
