@@ -47,7 +47,7 @@ def test_trained_converted_and_classifying(data_dir: Path, tmp_path: Path, weigh
         rows.writerows([path, name] for name, paths in images.items() for path in paths)
     data = f"{table}@0.104"
     run = tmp_path / "run"
-    fit = [
+    fit: list[str | Path] = [
         "train",
         "fit",
         data,
@@ -66,7 +66,7 @@ def test_trained_converted_and_classifying(data_dir: Path, tmp_path: Path, weigh
     assert {"curves.png", "confusion.png"} <= written
 
     # Eight steps teach nothing, so quantisation may change any answer: the limits are not what is tested.
-    converted = [
+    converted: list[str | Path] = [
         "convert",
         run / "model.keras",
         "--data",

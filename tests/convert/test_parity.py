@@ -67,8 +67,8 @@ def test_accuracy_lost_is_keras_less_variant(float_model: ModelFile, reference: 
 
 
 def test_a_limit_is_kept_by_what_reaches_it_exactly() -> None:
-    Limits(98, 1).check("int8", [parity(agreement=98 / 100, accuracy_lost=0.95 - 0.94)])
-    Limits(29, 100).check("int8", [parity(agreement=29 / 100)])  # 100 * 0.29 is 28.999999999999996
+    Limits(98, 1).check([parity(agreement=98 / 100, accuracy_lost=0.95 - 0.94)])
+    Limits(29, 100).check([parity(agreement=29 / 100)])  # 100 * 0.29 is 28.999999999999996
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_limit_is_kept_by_what_reaches_it_exactly() -> None:
 )
 def test_beyond_a_limit_on_one_runtime_is_beyond_it(beyond: Parity, what: str) -> None:
     with pytest.raises(ConversionError, match=what):
-        Limits().check("int8", [parity(), beyond])
+        Limits().check([parity(), beyond])
 
 
 @pytest.mark.parametrize("value", [-0.1, 100.1, float("nan"), float("inf")])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,7 +111,7 @@ def test_the_table_shows_each_cell_and_the_runtime_stands_below(smear: Path, mod
         len(field.cells) for field in FIELDS
     )
     assert "tiny.tflite" in result.stderr
-    assert " threads, 0.125 µm per pixel" in result.stderr or " thread, 0.125" in result.stderr
+    assert re.search(r" on (litert|tflite-runtime) \S+, \d threads?, 0\.125 µm per pixel", result.stderr)
 
 
 def test_standard_output_holds_results_only(smear: Path, model_path: Path) -> None:
@@ -238,6 +239,17 @@ def test_run_shows_an_unreadable_image_and_ends_with_status_1(
     assert result.exit_code == 1
     assert f"Error: {tmp_path}/a.jpg: not an image" in result.stderr
     assert "Images: 1 looked at, 1 could not be used." in result.stdout
+
+
+def test_run_in_a_folder_of_nothing_readable_shows_no_made_up_number(
+    model_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_text("hello")
+    result = call("run", "--camera", f"folder:{tmp_path}", "--model", model_path)
+    assert result.exit_code == 1
+    assert "a.jpg: not an image" in result.stderr
+    assert "Images: 0 looked at, 1 could not be used." in result.stdout
+    assert "nan" not in result.output
 
 
 def test_ctrl_c_ends_run_cleanly_with_its_summary(
