@@ -93,8 +93,7 @@ def classify(
             click.echo(f"Error: {error}", err=True)
             output.failure(path, None, str(error))
     output.end()
-    at_scale = f", {scale:.4g} µm per pixel" if looked_at else ""
-    click.echo(f"{_made_with(classifier)}{at_scale}.", err=True)
+    click.echo(_made_with(classifier, scale), err=True)
     click.echo(f"Looked at: {looked_at}. White cells: {cells}. Failed: {failed}.", err=True)
     if failed:
         raise SystemExit(1)
@@ -128,7 +127,7 @@ def run(spec: str, model: str | None, runtime: str, um_per_pixel: float | None) 
     scale = _scale(um_per_pixel, [camera])
     tally = Tally(classifier.model.manifest)
     console = Console(highlight=False)
-    console.print(f"{_made_with(classifier)}, {scale:.4g} µm per pixel.", markup=False, soft_wrap=True)
+    console.print(_made_with(classifier, scale), markup=False, soft_wrap=True)
     stopped = False
     with open_camera(spec, scale) as camera, Live(tally.table(), console=console, transient=True) as live:
         try:
@@ -168,7 +167,7 @@ def demo(model: str | None, runtime: str, out: str | None) -> None:
     for line in (
         f"{found} of {len(field.cells)} drawn cells found, in {named.find_ms:.0f} ms; "
         f"all named in {named.classify_ms:.0f} ms.",
-        f"{_made_with(classifier)}, {field.um_per_pixel:g} µm per pixel.",
+        _made_with(classifier, field.um_per_pixel),
         "The cells are drawn and the model was trained on real ones: this shows that the device runs, not "
         "how well it names cells. Research and teaching use; not a medical device.",
     ):
@@ -209,9 +208,10 @@ def _write_copy(folder: Path, camera: Camera, named: NamedField) -> None:
     write_new(annotate(named.frame.image, named.cells), folder, stem)
 
 
-def _made_with(classifier: Classifier) -> str:
+def _made_with(classifier: Classifier, um_per_pixel: float) -> str:
     model = classifier.model
-    return f"{model.path.name} ({model.model_hash[:12]}) on {classifier.loaded}"
+    scale = "" if math.isnan(um_per_pixel) else f", {um_per_pixel:.4g} µm per pixel"
+    return f"{model.path.name} ({model.model_hash[:12]}) on {classifier.loaded}{scale}."
 
 
 def _beside_truth(field: PhantomField, named: NamedField) -> tuple[Table, int]:

@@ -249,7 +249,7 @@ def test_run_in_a_folder_of_nothing_readable_shows_no_made_up_number(
     assert result.exit_code == 1
     assert "a.jpg: not an image" in result.stderr
     assert "Images: 0 looked at, 1 could not be used." in result.stdout
-    assert "nan" not in result.output
+    assert "nan µm" not in result.output
 
 
 def test_ctrl_c_ends_run_cleanly_with_its_summary(
