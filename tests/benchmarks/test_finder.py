@@ -9,13 +9,16 @@ import pytest
 from benchmarks.finder import measure_finder, time_finder
 from hematovision.errors import DataSetError
 
-ANNOTATION = """<annotation>{}</annotation>"""
-BOX = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+ANNOTATION = "<annotation>{}</annotation>"
+BOX = (
+    "<object><name>{}</name>"
+    "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+)
 
 
 @pytest.fixture
 def collection(tmp_path: Path) -> Path:
-    """Two fields with a nucleus at (200, 200) and at (450, 300); each of one is annotated, and one of none."""
+    """Two fields with two nuclei each, of which one is annotated; in the second also a box of none."""
     (tmp_path / "annotations").mkdir()
     (tmp_path / "Original_Images").mkdir()
     y, x = np.mgrid[:480, :640]
