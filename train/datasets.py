@@ -26,6 +26,8 @@ KAGGLE_COPY_UM_PER_PIXEL = 0.166
 
 _COPY_SIDES = {"TRAIN": "train", "TEST": "test", "TEST_SIMPLE": "test"}
 _SIDES = ("train", "test")
+# As our copy of the collection has it, and as Kaggle's download does.
+_ORIGINALS = ("Original_Images", "JPEGImages")
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def _slug(path: Path) -> str:
 
 def _kaggle_originals(path: Path) -> Path | None:
     """The folder of originals, where their labels are beside it."""
-    for folder in (path / "Original_Images", path):
-        if folder.name == "Original_Images" and folder.is_dir() and (folder.parent / "labels.csv").is_file():
+    for folder in (path, *(path / name for name in _ORIGINALS)):
+        if folder.name in _ORIGINALS and folder.is_dir() and (folder.parent / "labels.csv").is_file():
             return folder
     return None
 

@@ -51,6 +51,16 @@ def test_kaggle_copies_know_their_originals_where_the_table_does(tmp_path: Path)
     assert [image.side for image in read_dataset(str(tmp_path / "images/TEST")).images] == ["test", "test"]
 
 
+def test_the_collection_as_kaggle_delivers_it(tmp_path: Path) -> None:
+    originals, copies = (tmp_path / f"{name}/{name}" for name in ("dataset-master", "dataset2-master"))
+    touch(originals / "JPEGImages/BloodImage_00003.jpg", copies / "images/TEST/MONOCYTE/_0_9.jpeg")
+    (originals / "labels.csv").write_text(",Image,Category\n,3,EOSINOPHIL\n")
+    (image,) = read_dataset(str(originals)).images
+    assert (image.label, image.side, image.path.name) == ("eosinophil", None, "BloodImage_00003.jpg")
+    (copy,) = read_dataset(str(tmp_path)).images
+    assert (copy.label, copy.side) == ("monocyte", "test")
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
