@@ -26,12 +26,13 @@ RED_CELL_UM = 7.5
 MIN_CELLS = 10
 #: What is farther than this share from the middle size is no red cell: their diameters vary by about 10 %.
 SIZE_TOLERANCE = 0.3
-#: Of the round things found, at least this share must be of one size.
-MIN_SHARE_OF_ONE_SIZE = 0.6
+#: Of the round things found, dust and platelets apart, at least this share must be of one size.
+MIN_SHARE_OF_ONE_SIZE = 0.8
 #: A given scale that differs by more is worth a warning; an interval wider than this to either side says
 #: too little to be used.
 DISAGREEMENT = 0.15
 
+_MAX_PLATELET = 0.4  # of the diameter of a red cell: 3 µm
 # Larger images are searched on a copy this long: red cells at 0.2 µm per pixel are still 18 pixels wide.
 _LONG_SIDE_PX = 2000
 # Only the light is measured with it, by which vignetting is told from cells; 0.05 to 0.4 were seen to do.
@@ -49,10 +50,10 @@ _GLASS_PERCENTILE = 75  # of what is around: brighter than the next cell
 _REACH = 0.05  # of the width: how far beyond the outline its edge at half height can lie
 # Chromatin is denser by the finder's measure than haemoglobin ever is, or less dense but of a colour that
 # haemoglobin never has: that absorbs blue at least half as much as red.
-_MAX_HAEMOGLOBIN_STAIN = 0.16
+_MAX_HAEMOGLOBIN_STAIN = 0.13
 _MIN_CHROMATIN_STAIN = 0.07
 _MIN_HAEMOGLOBIN_BLUE = 0.5
-_MAX_CHROMATIN = 0.1  # share of the area of a cell
+_MAX_CHROMATIN = 0.05  # share of the area of a cell
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,10 @@ def measure_scale(diameters: Sequence[NDArray[np.float32]]) -> ScaleMeasurement:
     area = np.cumsum(pooled.astype(np.float64) ** 2)
     middle = float(np.median(_near(pooled, pooled[np.searchsorted(area, area[-1] / 2)])))
     sizes = _near(pooled, middle)
-    if len(sizes) < MIN_SHARE_OF_ONE_SIZE * len(pooled):
+    cells = np.count_nonzero(pooled > _MAX_PLATELET * middle)
+    if len(sizes) < MIN_SHARE_OF_ONE_SIZE * cells:
         raise CalibrationError(
-            f"only {len(sizes)} of {len(pooled)} round cells are of one size; "
+            f"only {len(sizes)} of {cells} round cells are of one size; "
             "give images of one microscope and magnification, in focus"
         )
     if len(sizes) < MIN_CELLS:
