@@ -37,7 +37,7 @@ _MAX_WORDS = 8192
 _FEATURES_PER_WORD = 16
 _SAMPLE = 20_000  # descriptors that the reduced dimensions are learned from
 _SEED = 0
-_TURN_BINS = 16
+_TURN_BINS = 32
 # How many of an image's likeliest partners are listed, and how many may turn out to be none before it is
 # left alone. Listed are many more, since 150 copies of one original fill each other's lists.
 _LISTED = 256
@@ -155,14 +155,15 @@ def _join(group: NDArray[np.intp], first: int, second: int) -> None:
 
 @dataclass(frozen=True)
 class _Features:
-    """All features of all images, by image: ``descriptors`` (n, DIMENSIONS) float32, ``mirrored`` likewise.
+    """All features of all images, by image.
 
-    ``words`` (n,) and ``mirrored_words`` (n,) of ``word_count``; ``angles`` (n,) uint8 in 1/256 turns;
-    ``owners`` (n,): whose they are; ``slices``: each image's part.
+    ``descriptors``: (n, DIMENSIONS) float32; ``mirror``: (DIMENSIONS, DIMENSIONS), what turns them into the
+    mirrored image's. ``words`` (n,) and ``mirrored_words`` (n,) of ``word_count``. ``angles``: (n,) uint8 in
+    1/256 turns. ``owners``: (n,), whose they are; ``slices``: each image's part.
     """
 
     descriptors: NDArray[np.float32]
-    mirrored: NDArray[np.float32]
+    mirror: NDArray[np.float32]
     words: NDArray[np.intp]
     mirrored_words: NDArray[np.intp]
     word_count: int
@@ -190,13 +191,10 @@ def _near(
 
     def compare(candidate: int) -> Registration | None:
         first, second = int(candidates.first[candidate]), int(candidates.second[candidate])
-        theirs = features.mirrored if candidates.mirrored[candidate] else features.descriptors
-        return register(
-            pictures[first],
-            pictures[second],
-            features.descriptors[features.slices[first]],
-            theirs[features.slices[second]],
-        )
+        ours, theirs = (features.descriptors[features.slices[image]] for image in (first, second))
+        if candidates.mirrored[candidate]:
+            theirs = theirs @ features.mirror
+        return register(pictures[first], pictures[second], ours, theirs)
 
     found: list[tuple[int, int, Registration]] = []
     group = np.arange(len(pictures))
@@ -229,8 +227,8 @@ def _sort_into_words(pictures: list[Picture], report: Progress) -> _Features | N
     raw = np.concatenate([picture.descriptors for picture in pictures])
     sample = square_rooted(raw[np.sort(rng.choice(total, min(total, _SAMPLE), replace=False))])
     both = np.concatenate([sample, mirrored(sample)])
-    # Eigenvectors by rising energy: the last ones. Mirror images are in the sample, so that the reduced space
-    # has room for them and a mirrored descriptor keeps its distances.
+    # Eigenvectors by rising energy: the last ones. Every mirror image is in the sample too, so that mirroring
+    # does not lead out of the reduced space and is a matrix in it.
     basis = np.linalg.eigh(both.T @ both)[1][:, -DIMENSIONS:].astype(np.float32)
     half = max(1, min(_MAX_WORDS, total // _FEATURES_PER_WORD) // 2)
     seeds = square_rooted(raw[np.sort(rng.choice(total, half, replace=False))])
@@ -238,18 +236,17 @@ def _sort_into_words(pictures: list[Picture], report: Progress) -> _Features | N
     # mirrored descriptor need not be looked for.
     words = np.concatenate([seeds, mirrored(seeds)]) @ basis
     offset = (words**2).sum(axis=1) / 2
-    reduced, reduced_mirrored = np.empty((2, total, DIMENSIONS), np.float32)
+    reduced = np.empty((total, DIMENSIONS), np.float32)
     nearest = np.empty(total, np.intp)
     for start in range(0, total, _ROWS_AT_ONCE):
         rows = slice(start, min(start + _ROWS_AT_ONCE, total))
-        descriptors = square_rooted(raw[rows])
-        reduced[rows], reduced_mirrored[rows] = descriptors @ basis, mirrored(descriptors) @ basis
+        reduced[rows] = square_rooted(raw[rows]) @ basis
         nearest[rows] = (reduced[rows] @ words.T - offset).argmax(axis=1)
         report("sorting features", rows.stop, total)
     ends = np.cumsum(counts)
     return _Features(
         reduced,
-        reduced_mirrored,
+        mirrored(basis.T) @ basis,
         nearest,
         (nearest + half) % (2 * half),
         2 * half,

@@ -46,13 +46,13 @@ _MIRROR = np.arange(128).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
 class Picture:
     """An image as it is compared.
 
-    ``green``: (h, w) uint8 at working size. ``lit``: (h, w) float32, 1 where there is image, 0 in black fill.
+    ``green``: (h, w) uint8 at working size. ``lit``: (h, w) uint8, 1 where there is image, 0 in black fill.
     ``scale``: pixels of the image for one of ``green``, in x and in y. Features: ``points`` (n, 2) float32
     (x, y) in ``green``, ``angles`` (n,) uint8 in 1/256 turns, ``descriptors`` (n, 128) uint8.
     """
 
     green: NDArray[np.uint8]
-    lit: NDArray[np.float32]
+    lit: NDArray[np.uint8]
     scale: tuple[float, float]
     points: NDArray[np.float32]
     angles: NDArray[np.uint8]
@@ -89,7 +89,7 @@ def picture_of(image: RGBImage) -> Picture:
         descriptors = np.zeros((0, 128), np.float32)
     return Picture(
         green,
-        lit.astype(np.float32),
+        lit,
         (width / size[0], height / size[1]),
         np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2),
         np.array([keypoint.angle * (256 / 360) % 256 for keypoint in keypoints]).astype(np.uint8),
@@ -168,8 +168,8 @@ def _compare(first: Picture, second: Picture, matrix: NDArray[np.float64]) -> tu
     """Correlation of the detail that both show under the map, and the share of the smaller that it covers."""
     height, width = first.green.shape
     moved = cv2.warpAffine(second.green, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    lit = cv2.warpAffine(second.lit, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    common = cv2.erode((first.lit * lit > 0.99).astype(np.float32), np.ones((5, 5), np.uint8))
+    lit = cv2.warpAffine(second.lit, matrix, (width, height), flags=cv2.INTER_NEAREST)
+    common = cv2.erode(first.lit & lit, np.ones((5, 5), np.uint8)).astype(np.float32)
     smaller = min(float(first.lit.sum()), float(second.lit.sum()) * abs(np.linalg.det(matrix[:, :2])))
     ours, theirs = _detail(first.green, common), _detail(moved, common)
     energy = float((ours**2).sum() * (theirs**2).sum()) ** 0.5
