@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -80,7 +81,8 @@ def convert(
 
     MODEL is a .keras file made by train fit, its manifest beside it. The quantiser is calibrated on cells
     that MODEL was trained on. Each variant is then compared with MODEL on its development cells, on every
-    runtime installed here that can load it; one beyond the limits is not written.
+    runtime installed here that its recipe names. One beyond the limits is not written; an earlier file of
+    that name is left as it is.
     """
     limits = Limits(min_agreement, max_accuracy_lost)
     manifest = read_keras_manifest(model)
@@ -107,8 +109,7 @@ def convert(
     console.print(_table(outcomes))
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     if failures:
-        click.echo("\n".join(failures), err=True)
-        raise ConversionError(f"{len(failures)} of {len(outcomes)} variants not written, see above")
+        raise ConversionError("\n".join(failures))
 
 
 def _read_cells(data: tuple[str, ...], manifest: Manifest, console: Console) -> tuple[CellSet, CellSet]:
@@ -126,27 +127,32 @@ def _read_cells(data: tuple[str, ...], manifest: Manifest, console: Console) -> 
 
 
 def _table(outcomes: "list[Outcome]") -> Table:
-    table = Table("recipe", "size", "runtime", "agreement", "largest Δp", "accuracy (Keras)", "written")
+    """A row for each variant and runtime, narrow enough for a terminal of 80 characters."""
+    table = Table("recipe", "MB", "runtime", "agreement", "max Δp", "accuracy", "written", box=SIMPLE_HEAD)
     available = available_runtimes()
     for outcome in outcomes:
-        name, written = outcome.recipe.name, "yes" if outcome.failure is None else "no"
+        written = "yes" if outcome.failure is None else "no"
         if outcome.variant is None:
-            table.add_row(name, "–", "–", "–", "–", "–", written)
+            table.add_row(outcome.recipe.name, "–", "–", "–", "–", "–", written)
             continue
-        megabytes = f"{len(outcome.variant.flatbuffer) / 1e6:.2f} MB"
+        start = outcome.recipe.name, f"{len(outcome.variant.flatbuffer) / 1e6:.2f}"
         for parity in outcome.variant.parities:
             table.add_row(
-                name,
-                megabytes,
+                *start,
                 parity.runtime,
                 f"{100 * parity.agreement:.1f} %",
                 f"{parity.largest_probability_difference:.3f}",
-                f"{100 * parity.variant_accuracy:.1f} % ({100 * parity.keras_accuracy:.1f} %)",
+                f"{100 * parity.variant_accuracy:.1f} %",
                 written,
             )
+            start = "", ""
         for runtime in outcome.recipe.runtimes:
             if runtime not in available:
-                table.add_row(name, megabytes, runtime, "not installed, not tried", "", "", written)
+                table.add_row("", "", runtime, "not tried: not installed")
+        table.caption = (
+            f"The Keras model's accuracy is {100 * parity.keras_accuracy:.1f} %. "
+            "Δp: how far a probability is from the Keras model's."
+        )
     return table
 
 

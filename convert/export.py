@@ -20,7 +20,6 @@ from tensorflow.lite.python.convert import ConverterError
 from convert.calibration import Calibration, draw_calibration
 from convert.parity import Limits, Parity, Reference, measure_parity
 from convert.recipes import Recipe
-from edge.classifier import Classifier
 from edge.runtime import available_runtimes, load_interpreter
 from hematovision import __version__
 from hematovision.cell_classes import CLASS_NAMES
@@ -44,6 +43,7 @@ class Variant:
     """A network converted, checked and measured, but not yet written."""
 
     recipe: Recipe
+    path: Path
     flatbuffer: bytes
     manifest: Manifest
     parities: tuple[Parity, ...]
@@ -54,7 +54,6 @@ class Outcome:
     """What became of one recipe: the variant as far as it came, and why it was not written, if it was not."""
 
     recipe: Recipe
-    path: Path
     variant: Variant | None
     failure: str | None
 
@@ -91,13 +90,13 @@ def convert_network(
         for recipe, path in targets.items():
             variant = None
             try:
-                variant = make_variant(recipe, Path(folder), calibration, reference, manifest)
-                limits.check(recipe.name, variant.parities)
-                write_variant(path, variant, reference)
+                variant = make_variant(recipe, path, Path(folder), calibration, reference, manifest)
+                limits.check(variant.parities)
+                write_variant(variant)
             except HematoVisionError as error:
-                yield Outcome(recipe, path, variant, str(error))
+                yield Outcome(recipe, variant, f"{recipe.name}: not written: {error}")
             else:
-                yield Outcome(recipe, path, variant, None)
+                yield Outcome(recipe, variant, None)
 
 
 def take_reference(network: keras.Model, development: CellSet, temperature: float) -> Reference:
@@ -153,8 +152,7 @@ def to_tflite(saved_model: Path, recipe: Recipe, crops: NDArray[np.uint8]) -> by
     except (ConverterError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:_REASON_LENGTH]
         raise ConversionError(
-            f"{recipe.name}: TensorFlow {tf.__version__} cannot convert this network ({reason}); "
-            "choose another recipe"
+            f"TensorFlow {tf.__version__} cannot convert this network ({reason}); choose another recipe"
         ) from error
 
 
@@ -167,9 +165,7 @@ def check_tensors(flatbuffer: bytes, recipe: Recipe, side_px: int, runtime: str)
     try:
         interpreter = load_interpreter(flatbuffer, runtime, threads=1).interpreter
     except ModelFileError as error:
-        raise ConversionError(
-            f"{recipe.name} is to load on {runtime}: {error}; choose another recipe"
-        ) from error
+        raise ConversionError(f"{error}; choose another recipe") from error
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
     faults = [
         f"{role} is {np.dtype(tensor['dtype']).name} {tensor['shape'].tolist()}, not {dtype} {shape}"
@@ -193,18 +189,28 @@ def check_tensors(flatbuffer: bytes, recipe: Recipe, side_px: int, runtime: str)
         faults.append(f"{len(floats)} tensors inside are left in floating point ({floats[0]}, …)")
     if faults:
         raise ConversionError(
-            f"{recipe.name}: not what was asked of TensorFlow {tf.__version__}: on {runtime}, "
-            f"{'; '.join(faults)}; choose another recipe"
+            f"TensorFlow {tf.__version__} made something else: on {runtime}, {'; '.join(faults)}; "
+            "choose another recipe"
         )
 
 
 def make_variant(
-    recipe: Recipe, saved_model: Path, calibration: Calibration, reference: Reference, manifest: Manifest
+    recipe: Recipe,
+    path: Path,
+    saved_model: Path,
+    calibration: Calibration,
+    reference: Reference,
+    manifest: Manifest,
 ) -> Variant:
     """Convert, check and measure on every runtime that the recipe names and that is installed.
 
-    ``manifest`` is the Keras model's. The variant's has a temperature of its own, fitted on the development
-    cells of ``reference``; the decline threshold, a calibrated probability, holds for both.
+    Args:
+        recipe: how.
+        path: where the variant is to be written.
+        saved_model: folder of the network.
+        calibration: used by recipes that need it.
+        reference: the Keras network's answers; the variant's own temperature is fitted on its cells.
+        manifest: the Keras network's. Its decline threshold, a calibrated probability, holds for both.
 
     Raises:
         ConversionError: the converted network is not what the recipe says.
@@ -214,7 +220,7 @@ def make_variant(
     runtimes = [name for name in available_runtimes() if name in recipe.runtimes]
     if not runtimes:
         raise MissingPartError(
-            f"{recipe.name} runs on {' or '.join(recipe.runtimes)}, which is not installed; "
+            f"{path.name} would run on {' or '.join(recipe.runtimes)}, which is not installed; "
             "pip install 'hematovision[edge]' brings it"
         )
     flatbuffer = to_tflite(saved_model, recipe, calibration.crops)
@@ -234,7 +240,7 @@ def make_variant(
             "numpy": np.__version__,
         },
     )
-    model = ModelFile(Path(f"({recipe.name})"), flatbuffer, manifest, hashlib.sha256(flatbuffer).hexdigest())
+    model = ModelFile(path, flatbuffer, manifest, hashlib.sha256(flatbuffer).hexdigest())
     temperature, parities = measure_parity(model, runtimes, reference)
     manifest = dataclasses.replace(
         manifest,
@@ -245,21 +251,22 @@ def make_variant(
             "runtimes": [dataclasses.asdict(parity) for parity in parities],
         },
     )
-    return Variant(recipe, flatbuffer, manifest, parities)
+    return Variant(recipe, path, flatbuffer, manifest, parities)
 
 
-def write_variant(path: Path, variant: Variant, reference: Reference) -> None:
+def write_variant(variant: Variant) -> None:
     """Write a model file, then open it as the device does and check that it is what was written.
 
     Raises:
         ConversionError: what is read is not what was written; the file is removed.
-        ModelFileError: it cannot be written or read.
+        ModelFileError: it cannot be written, or not be read again; then it is removed.
     """
+    path = variant.path
     write_model_file(path, variant.flatbuffer, variant.manifest)
-    model = read_model_file(path)
-    if model.flatbuffer != variant.flatbuffer or model.manifest.to_json() != variant.manifest.to_json():
-        path.unlink()
-        raise ConversionError(
-            f"{path}: reads back as something else than was written; removed, convert again"
-        )
-    Classifier(model, variant.parities[0].runtime.split()[0]).predict(reference.crops[:1])
+    try:
+        model = read_model_file(path)
+        if model.flatbuffer != variant.flatbuffer or model.manifest.to_json() != variant.manifest.to_json():
+            raise ConversionError(f"{path}: reads back as something else than was written; convert again")
+    except HematoVisionError:
+        path.unlink(missing_ok=True)  # or it would lie there as if it were good
+        raise

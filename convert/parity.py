@@ -62,7 +62,7 @@ class Limits:
             if not 0 <= value <= 100:  # also refuses not-a-number
                 raise SettingError(f"the limit of {name} is {value:g}; it must lie between 0 and 100")
 
-    def check(self, recipe: str, parities: Sequence[Parity]) -> None:
+    def check(self, parities: Sequence[Parity]) -> None:
         """Raise `ConversionError` where a variant is beyond the limits, on whichever runtime."""
         excess = []
         for parity in parities:
@@ -79,7 +79,7 @@ class Limits:
                 )
         if excess:
             raise ConversionError(
-                f"{recipe}: beyond the limits: {', '.join(excess)}; not written, choose another recipe"
+                f"beyond the limits: {', '.join(excess)}; choose another recipe, or give other limits"
             )
 
 

@@ -11,7 +11,7 @@ from convert.parity import Limits, Parity, Reference, measure_parity
 from edge.runtime import available_runtimes
 from hematovision.errors import ConversionError, SettingError
 from hematovision.model_file import Manifest, ModelFile
-from train.confidence import fit_temperature
+from train.confidence import fit_temperature, softmax
 
 
 @pytest.fixture
@@ -37,6 +37,18 @@ def test_the_float32_variant_says_what_keras_says_on_every_runtime(
         assert one.largest_probability_difference < 1e-4
         assert one.accuracy_lost == 0
         assert one.cells == len(reference.labels)
+
+
+def test_probabilities_are_compared_as_each_model_states_them(
+    float_model: ModelFile, reference: Reference
+) -> None:
+    reference = dataclasses.replace(
+        reference, temperature=20.0
+    )  # Keras unsure, the variant fitted to be sure
+    fitted, parities = measure_parity(float_model, available_runtimes()[:1], reference)
+    expected = np.abs(softmax(reference.logits, fitted) - softmax(reference.logits, 20.0)).max()
+    assert expected > 0.1
+    assert parities[0].largest_probability_difference == pytest.approx(expected, abs=1e-3)
 
 
 def test_disagreement_is_counted_by_cells(float_model: ModelFile, reference: Reference) -> None:
