@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from convert.parity import Limits, Parity, Reference, measure_parity
+from edge.classifier import probabilities
 from edge.runtime import available_runtimes
 from hematovision.errors import ConversionError, SettingError
 from hematovision.model_file import Manifest, ModelFile
-from train.confidence import fit_temperature, softmax
+from train.confidence import fit_temperature
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_probabilities_are_compared_as_each_model_states_them(
         reference, temperature=20.0
     )  # Keras unsure, the variant fitted to be sure
     fitted, parities = measure_parity(float_model, available_runtimes()[:1], reference)
-    expected = np.abs(softmax(reference.logits, fitted) - softmax(reference.logits, 20.0)).max()
+    expected = np.abs(probabilities(reference.logits, fitted) - probabilities(reference.logits, 20.0)).max()
     assert expected > 0.1
     assert parities[0].largest_probability_difference == pytest.approx(expected, abs=1e-3)
 
