@@ -85,7 +85,7 @@ def find_duplicates(images: Sequence[LabelledImage], progress: Progress | None =
 
     Args:
         images: of one data set or of several.
-        progress: is told how far the work is, from this thread.
+        progress: is told how far each step of the work is, from this thread.
     """
     report = progress or (lambda *_: None)
     unreadable: list[tuple[LabelledImage, str]] = []
@@ -174,7 +174,7 @@ class _Features:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Pairs of images worth comparing, likeliest first; ``mirrored``: one as the mirror image of the other."""
+    """Pairs of images worth comparing, likeliest first; ``mirrored``: the second as its mirror image."""
 
     first: NDArray[np.intp]
     second: NDArray[np.intp]

@@ -36,6 +36,7 @@ _MAX_ZOOM = 4.0
 _FILL_MARGIN_PX = 4
 _DETAIL_PX = 8.0
 _NOISE_PX = 1.0
+_CLIPPED = 5  # of 255, from either end: JPEG makes clipped pixels vary
 
 # A descriptor is 4 x 4 cells of 8 directions. Mirrored across the feature's own axis, the rows swap and the
 # directions run the other way.
@@ -83,7 +84,7 @@ def picture_of(image: RGBImage) -> Picture:
     margin = np.ones((2 * _FILL_MARGIN_PX + 1,) * 2, np.uint8)
     # Haemoglobin and chromatin both absorb green.
     green = cv2.extractChannel(small, 1)
-    sift = cv2.SIFT_create(FEATURES, contrastThreshold=_CONTRAST_THRESHOLD, edgeThreshold=_EDGE_THRESHOLD)
+    sift = cv2.SIFT.create(FEATURES, contrastThreshold=_CONTRAST_THRESHOLD, edgeThreshold=_EDGE_THRESHOLD)
     keypoints, descriptors = sift.detectAndCompute(green, cv2.erode(lit, margin, borderValue=1))
     if descriptors is None:
         descriptors = np.zeros((0, 128), np.float32)
@@ -169,12 +170,18 @@ def _compare(first: Picture, second: Picture, matrix: NDArray[np.float64]) -> tu
     height, width = first.green.shape
     moved = cv2.warpAffine(second.green, matrix, (width, height), flags=cv2.INTER_LINEAR)
     lit = cv2.warpAffine(second.lit, matrix, (width, height), flags=cv2.INTER_NEAREST)
-    common = cv2.erode(first.lit & lit, np.ones((5, 5), np.uint8)).astype(np.float32)
+    common = cv2.erode(first.lit & lit, np.ones((5, 5), np.uint8))
     smaller = min(float(first.lit.sum()), float(second.lit.sum()) * abs(np.linalg.det(matrix[:, :2])))
-    ours, theirs = _detail(first.green, common), _detail(moved, common)
+    # Where a brightened or darkened copy is clipped it has no detail to compare.
+    shown = (common & _unclipped(first.green) & _unclipped(moved)).astype(np.float32)
+    ours, theirs = _detail(first.green, shown), _detail(moved, shown)
     energy = float((ours**2).sum() * (theirs**2).sum()) ** 0.5
     correlation = float((ours * theirs).sum()) / energy if energy > 0 else 0.0
-    return correlation, float(common.sum()) / max(smaller, 1.0)
+    return correlation, min(float(common.sum()) / max(smaller, 1.0), 1.0)
+
+
+def _unclipped(green: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return cv2.inRange(green, _CLIPPED, 255 - _CLIPPED) & 1
 
 
 def _detail(green: NDArray[np.uint8], mask: NDArray[np.float32]) -> NDArray[np.float32]:
