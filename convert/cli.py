@@ -128,7 +128,8 @@ def _read_cells(data: tuple[str, ...], manifest: Manifest, console: Console) -> 
 
 def _table(outcomes: "list[Outcome]") -> Table:
     """A row for each variant and runtime, narrow enough for a terminal of 80 characters."""
-    table = Table("recipe", "MB", "runtime", "agreement", "max Δp", "accuracy", "written", box=SIMPLE_HEAD)
+    columns = ("recipe", "MB", "runtime", "agreement", "max Δp", "accuracy", "written")
+    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, caption_justify="left")
     available = available_runtimes()
     for outcome in outcomes:
         written = "yes" if outcome.failure is None else "no"

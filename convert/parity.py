@@ -69,12 +69,12 @@ class Limits:
             agreement, lost = 100 * parity.agreement, 100 * parity.accuracy_lost
             if agreement < self.min_agreement - _ROUNDING:
                 excess.append(
-                    f"on {parity.runtime} it names {agreement:.1f} % of cells as Keras does "
+                    f"on {parity.runtime} it names {agreement:.2f} % of cells as Keras does "
                     f"(at least {self.min_agreement:g})"
                 )
             if lost > self.max_accuracy_lost + _ROUNDING:
                 excess.append(
-                    f"on {parity.runtime} it loses {lost:.1f} points of accuracy "
+                    f"on {parity.runtime} it loses {lost:.2f} points of accuracy "
                     f"(at most {self.max_accuracy_lost:g})"
                 )
         if excess:

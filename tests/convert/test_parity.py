@@ -87,8 +87,8 @@ def test_a_limit_is_kept_by_what_reaches_it_exactly() -> None:
 @pytest.mark.parametrize(
     ("beyond", "what"),
     [
-        (parity(agreement=0.979), r"97\.9 % of cells as Keras does \(at least 98\)"),
-        (parity(accuracy_lost=0.011), r"loses 1\.1 points of accuracy \(at most 1\)"),
+        (parity(agreement=0.979), r"97\.90 % of cells as Keras does \(at least 98\)"),
+        (parity(accuracy_lost=0.011), r"loses 1\.10 points of accuracy \(at most 1\)"),
     ],
 )
 def test_beyond_a_limit_on_one_runtime_is_beyond_it(beyond: Parity, what: str) -> None:
