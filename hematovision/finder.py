@@ -210,4 +210,3 @@ def _focus(field: Field, box: tuple[float, float, float, float]) -> float:
     green = cv2.resize(green, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR)
     mean = max(float(green.mean()), 1.0)
     return float(cv2.Laplacian(green, cv2.CV_32F).var()) / (mean * mean)
-

@@ -18,7 +18,7 @@ from hematovision.errors import DataSetError, ModelFileError, SettingError
 from hematovision.model_file import write_atomically
 from train.augment import PATCH_MARGIN, augment
 from train.cells import OTHER, CellSet
-from train.network import build_network
+from train.network import build_network, load_network
 
 #: One crop in ten is of no class (basophil, immature, platelet …) and teaches the network to be unsure.
 OTHER_SHARE = 0.1
@@ -169,7 +169,7 @@ def fit(
     steps = settings.crops_per_epoch // settings.batch
     history = _read_history(folder)
     if history:
-        network = keras.models.load_model(folder / _STATE)
+        network = load_network(folder / _STATE, with_optimizer=True)
     else:
         network = build_network(settings.crop.side_px, weights)
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -192,7 +192,8 @@ def fit(
         history.append(result)
         _keep(folder, network, history)
         on_epoch(result)
-    return network, history
+    # Without the optimiser, whose state is twice the size of the network.
+    return load_network(folder / _STATE), history
 
 
 def predict_logits(network: keras.Model, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

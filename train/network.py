@@ -52,14 +52,14 @@ def build_network(side_px: int, weights: str | Path) -> keras.Model:
     return keras.Model(crop, logits, name="hematovision")
 
 
-def load_network(path: Path | str) -> keras.Model:
-    """Load a ``.keras`` file that `train fit` wrote.
+def load_network(path: Path | str, with_optimizer: bool = False) -> keras.Model:
+    """Load a ``.keras`` file that `train fit` wrote; with its optimiser's state to go on training.
 
     Raises:
         ModelFileError: it is missing, damaged, or not such a network.
     """
     try:
-        network = keras.models.load_model(path, compile=False)
+        network = keras.models.load_model(path, compile=with_optimizer)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelFileError(
