@@ -111,7 +111,8 @@ def take_reference(network: keras.Model, development: CellSet, temperature: floa
         raise DataSetError(
             "no development cells of the four classes; give the data that the model was trained on"
         )
-    return Reference(cells.crops, cells.labels, predict_logits(network, cells.crops), temperature)
+    logits = predict_logits(network, cells.crops)
+    return Reference(cells.crops, cells.labels, logits, cells.collection_weights, temperature)
 
 
 def save_model(network: keras.Model, folder: Path) -> None:

@@ -20,12 +20,14 @@ class Reference:
     """What the Keras model says of the development cells of the four classes.
 
     ``crops``: (n, side, side, 3) uint8 RGB; ``labels``: (n,) int64, places in `CLASS_NAMES`; ``logits``:
-    (n, classes) float32; ``temperature``: the Keras model's.
+    (n, classes) float32; ``weights``: (n,) of the cells in fitting a temperature; ``temperature``: the Keras
+    model's.
     """
 
     crops: NDArray[np.uint8]
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
+    weights: NDArray[np.float64]
     temperature: float
 
 
@@ -98,7 +100,7 @@ def measure_parity(
     for runtime in runtimes:
         classifier = Classifier(model, runtime)
         outputs[f"{runtime} {classifier.loaded.version}"] = classifier.logits(reference.crops)
-    temperature = fit_temperature(next(iter(outputs.values())), reference.labels)
+    temperature = fit_temperature(next(iter(outputs.values())), reference.labels, reference.weights)
     return temperature, tuple(
         _compare(runtime, logits, temperature, reference) for runtime, logits in outputs.items()
     )

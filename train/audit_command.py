@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -17,7 +18,7 @@ from train.datasets import LabelledImage, read_dataset
 #: Lines of each list on the terminal; the rest is counted, and in the JSON file.
 _SHOWN = 10
 
-_SAME_CELL = {True: "yes", False: "no, fields overlap", None: "not known"}
+_SAME_CELL = {True: "yes", False: "no", None: "not known"}
 
 
 @click.command()
@@ -81,9 +82,20 @@ def _show(report: AuditReport, console: Console) -> None:
     console.print(_summary(report), soft_wrap=True)
 
 
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+
+
 def _counts_table(report: AuditReport) -> Table:
     sides = sorted({count.side for count in report.counts}, key=lambda side: side or "")
-    table = Table(title="Images", title_justify="left")
+    table = _table("Images")
     table.add_column("data set")
     table.add_column("label")
     for side in sides:
@@ -97,7 +109,7 @@ def _counts_table(report: AuditReport) -> Table:
 def _findings_table(
     title: str, findings: Sequence[Finding], report: AuditReport, names: dict[LabelledImage, str]
 ) -> Table:
-    """One row for each group, its worst pair; groups in the order of their worst pairs."""
+    """One row for each group, its worst pair: the same cell first, then the largest overlap."""
     group_of = {image: number for number, group in enumerate(report.groups) for image in group}
     rank = {True: 0, None: 1, False: 2}
     ordered = sorted(findings, key=lambda finding: (rank[finding.same_cell], -finding.pair.overlap))
@@ -107,23 +119,22 @@ def _findings_table(
         number = group_of[finding.pair.first]
         worst.setdefault(number, finding)
         pairs[number] = pairs.get(number, 0) + 1
-    table = Table(title=f"{title}: {len(worst)} groups, {len(findings)} pairs", title_justify="left")
-    for column in ("images", "label", "side"):
-        table.add_column(column, overflow="fold")
-    for column in ("overlap", "correlation", "pairs in group"):
+    table = _table(f"{title} (groups: {len(worst)}, pairs: {len(findings)}); the worst pair of each group")
+    table.add_column("images", overflow="fold")
+    table.add_column("label")
+    table.add_column("side")
+    for column in ("overlap", "score", "same cell", "pairs"):
         table.add_column(column, justify="right")
-    table.add_column("same cell")
     for number, finding in list(worst.items())[:_SHOWN]:
         pair = finding.pair
-        both = (pair.first, pair.second)
         table.add_row(
-            "\n".join(names[image] for image in both),
-            "\n".join(image.label for image in both),
-            "\n".join(image.side or "–" for image in both),
+            f"{names[pair.first]}\n{names[pair.second]}",
+            f"{pair.first.label}\n{pair.second.label}",
+            f"{pair.first.side or '–'}\n{pair.second.side or '–'}",
             f"{100 * pair.overlap:.0f} %",
             "exact" if pair.kind == "exact" else f"{pair.score:.2f}",
-            str(pairs[number]),
             _SAME_CELL[finding.same_cell],
+            str(pairs[number]),
         )
     if len(worst) > _SHOWN:
         table.caption = f"… and {len(worst) - _SHOWN} more groups"
@@ -131,14 +142,15 @@ def _findings_table(
 
 
 def _groups_table(groups: Sequence[Sequence[LabelledImage]], names: dict[LabelledImage, str]) -> Table:
-    table = Table(title=f"Repeated on one side: {len(groups)} groups", title_justify="left")
-    table.add_column("images", justify="right")
-    for column in ("side", "labels", "for example"):
-        table.add_column(column, overflow="fold")
+    table = _table(f"Repeated on one side (groups: {len(groups)}); two images of each group")
+    table.add_column("images", overflow="fold")
+    table.add_column("labels")
+    table.add_column("side")
+    table.add_column("images in group", justify="right")
     for group in groups[:_SHOWN]:
         labels = dict.fromkeys(image.label for image in group)
         example = "\n".join(names[image] for image in group[:2])
-        table.add_row(str(len(group)), group[0].side or "–", ", ".join(labels), example)
+        table.add_row(example, "\n".join(labels), group[0].side or "–", str(len(group)))
     if len(groups) > _SHOWN:
         table.caption = f"… and {len(groups) - _SHOWN} more groups, none larger"
     return table

@@ -57,6 +57,13 @@ class CellSet:
         return CellSet(images, self.crops[keep], self.labels[keep], self.found[keep], self.unreadable)
 
     @property
+    def collection_weights(self) -> NDArray[np.float64]:
+        """(n,) weights with the sum 1, under which every collection counts alike, however large it is."""
+        collections = [image.collection for image in self.images]
+        _, owner, counts = np.unique(collections, return_inverse=True, return_counts=True)
+        return 1 / (counts[owner] * len(counts))
+
+    @property
     def in_classes(self) -> NDArray[np.bool_]:
         """(n,) bool: cells of one of the four classes."""
         return self.labels != OTHER

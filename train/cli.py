@@ -154,12 +154,13 @@ def fit(
         )
     logits = predict_logits(network, development.crops)
     known = development.in_classes & development.found
-    temperature = fit_temperature(logits[known], development.labels[known])
+    weights_of_known = development.select(known).collection_weights
+    temperature = fit_temperature(logits[known], development.labels[known], weights_of_known)
     sure = probabilities(logits, temperature)
     manifest = Manifest(
         crop=fit_settings.crop,
         temperature=round(temperature, 4),
-        decline_below=round(choose_decline_threshold(sure[known]), 4),
+        decline_below=round(choose_decline_threshold(sure[known], weights_of_known), 4),
         training={**selection.record(), **_settings_record(fit_settings, weights)},
         tools={name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")},
     )

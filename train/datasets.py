@@ -45,6 +45,11 @@ class LabelledImage:
     side: str | None
 
     @property
+    def collection(self) -> str:
+        """What laboratory and microscope it is from: the first part of the original's name."""
+        return self.original.partition("/")[0]
+
+    @property
     def in_classes(self) -> bool:
         """Whether the label is one that the network can give."""
         return self.label in CLASS_NAMES

@@ -113,7 +113,7 @@ def sampling_weights(cells: CellSet) -> NDArray[np.float64]:
         raise DataSetError(f"no training cell of {', '.join(absent)}; add images of every class")
     strata: dict[tuple[int, str], list[int]] = defaultdict(list)
     for index, image in enumerate(cells.images):
-        strata[(int(cells.labels[index]), image.original.partition("/")[0])].append(index)
+        strata[(int(cells.labels[index]), image.collection)].append(index)
     weights = np.zeros(len(cells))
     for members in strata.values():
         weights[members] = len(members) ** -COLLECTION_BALANCE

@@ -22,8 +22,8 @@ FEATURES = 200
 DIMENSIONS = 32
 #: Features that have to agree on a map. Chance gives 6.
 MIN_INLIERS = 8
-#: Correlation of the fine detail under the map. Copies and second photographs have 0.9, chance 0.6.
-MIN_CORRELATION = 0.8
+#: Correlation of the detail under the map. Copies and second photographs have 0.85 and more, chance up to 0.5.
+MIN_CORRELATION = 0.7
 #: Share of the smaller image that the two have in common.
 MIN_OVERLAP = 0.1
 

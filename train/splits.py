@@ -30,7 +30,7 @@ def choose_development(
     for image in images:
         family = kin.get(image.original, image.original)
         members[family].add(image.original)
-        strata[(image.original.partition("/")[0], image.label)].add(family)
+        strata[(image.collection, image.label)].add(family)
     chosen: set[str] = set()
     for families in strata.values():
         ordered = sorted(families, key=lambda family: _hash(f"{seed}:{family}"))

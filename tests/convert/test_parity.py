@@ -28,7 +28,7 @@ def parity(agreement: float = 1.0, accuracy_lost: float = 0.0, runtime: str = "l
 def test_the_float32_variant_says_what_keras_says_on_every_runtime(
     float_model: ModelFile, reference: Reference
 ) -> None:
-    temperature = fit_temperature(reference.logits, reference.labels)
+    temperature = fit_temperature(reference.logits, reference.labels, reference.weights)
     reference = dataclasses.replace(reference, temperature=temperature)
     fitted, parities = measure_parity(float_model, available_runtimes(), reference)
     assert fitted == pytest.approx(temperature, rel=1e-3)

@@ -1,5 +1,6 @@
 """Evaluation: figures as scikit-learn computes them, intervals by original, what is missed is wrong."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -125,10 +126,27 @@ def test_the_fitted_temperature_is_the_one_that_the_labels_were_drawn_with() -> 
     logits = rng.normal(0, 4, (20000, 4)).astype(np.float32)
     chances = probabilities(logits, 2.5)
     labels = (chances.cumsum(axis=1) > rng.random((20000, 1))).argmax(axis=1)
-    assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.05)
+    assert fit_temperature(logits, labels, np.full(20000, 1 / 20000)) == pytest.approx(2.5, rel=0.05)
 
 
 def test_the_decline_threshold_keeps_the_share_asked_for() -> None:
     sure = answers(np.zeros(1000, np.int64), 0.9)
-    threshold = choose_decline_threshold(sure, 0.95)
+    threshold = choose_decline_threshold(sure, np.full(1000, 1 / 1000), 0.95)
     assert (sure.max(axis=1) >= threshold).mean() == pytest.approx(0.95, abs=0.002)
+
+
+def test_a_small_collection_weighs_as_much_as_a_large_one() -> None:
+    cells = cell_set(np.zeros(1010, np.int64), np.arange(1010))
+    images = tuple(
+        dataclasses.replace(image, original=f"{'small' if number < 10 else 'large'}/{number}")
+        for number, image in enumerate(cells.images)
+    )
+    weights = dataclasses.replace(cells, images=images).collection_weights
+    assert weights[:10].sum() == pytest.approx(0.5)
+    assert weights[10:].sum() == pytest.approx(0.5)
+    # Half of the small collection lies below every cell of the large one: a quarter of the weight.
+    sure = np.zeros((1010, 4))
+    sure[:, 0] = 0.9
+    sure[:5, 0] = 0.5
+    assert choose_decline_threshold(sure, weights, kept_share=0.8) == 0.5
+    assert choose_decline_threshold(sure, weights, kept_share=0.7) == 0.9
