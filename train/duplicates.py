@@ -45,7 +45,7 @@ _MAX_MISSES = 16
 # Within a group of images that are already known to belong together, no image is compared beyond this many
 # finds: 155 copies of one original have 12,000 pairs, and nobody learns from them.
 _MAX_FINDS = 10
-_BATCH = 512
+_BATCH = 128
 _ROWS_AT_ONCE = 8192
 
 
