@@ -17,6 +17,12 @@ what is wrong with it and what to do. On the command line it becomes one line an
 """
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    lines = str(error).split("\n")
+    return lines[0].strip() or type(error).__name__
+
+
 class HematoVisionError(Exception):
     """Base of all errors raised on purpose; ``exit_status`` is what a command ends with."""
 

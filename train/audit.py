@@ -1,5 +1,6 @@
 """What is wrong with labelled data sets before a model is trained on them, judged by the images' content."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class Finding:
     """A pair that should not be: across the sides of a split, or of one cell with two labels.
 
     ``same_cell``: whether the labelled cell of one image is that of the other; None where that cannot be
-    told, because the data set's scale is not known or the finder sees no cell. Fields that overlap without
-    showing the same labelled cell may well have different labels.
+    told, because the data set's scale is not known, the finder sees no cell, or the label may mean one or
+    another. Fields that overlap without showing the same labelled cell may well have different labels.
     """
 
     pair: DuplicatePair
@@ -97,7 +98,7 @@ def audit_datasets(datasets: Sequence[DataSet], progress: Progress | None = None
     search = find_duplicates(images, progress)
     groups = [group for group in group_by_content(images, search.pairs) if len(group) > 1]
     groups.sort(key=len, reverse=True)
-    same_cell = _CellComparison(scales)
+    same_cell = CellComparison(scales)
     across = [pair for pair in search.pairs if {pair.first.side, pair.second.side} == {"train", "test"}]
     differing = [pair for pair in search.pairs if pair.first.label != pair.second.label]
     judged = [Finding(pair, same_cell(pair)) for pair in differing]
@@ -138,32 +139,41 @@ def _count(datasets: Iterable[DataSet]) -> tuple[Count, ...]:
     )
 
 
-class _CellComparison:
+class CellComparison:
     """Whether a pair shows one labelled cell: a nucleus, laid on the other image, meets that image's."""
 
     def __init__(self, scales: Mapping[LabelledImage, float | None]) -> None:
         self._scales = scales
-        self._nucleus = lru_cache(maxsize=1024)(self._find_nucleus)
+        self._nuclei = lru_cache(maxsize=1024)(self._find_nuclei)
 
     def __call__(self, pair: DuplicatePair) -> bool | None:
+        """True or False, or None where a scale is not known or the finder sees no cell."""
         if pair.kind == "exact":
             return True
-        first, second = self._nucleus(pair.first), self._nucleus(pair.second)
-        if first is None or second is None:
-            return None
         onto_first = np.vstack([pair.transform, [0.0, 0.0, 1.0]])
+        onto_second = np.linalg.inv(onto_first)
         # Either way: of a nucleus that one image cuts off, the other's middle may not be in view.
-        return _meets(onto_first, second, first) or _meets(np.linalg.inv(onto_first), first, second)
+        verdicts = {
+            _meets(onto_first, second, first) or _meets(onto_second, first, second)
+            for first, second in zip(self._nuclei(pair.first), self._nuclei(pair.second), strict=False)
+        }
+        return verdicts.pop() if len(verdicts) == 1 else None
 
-    def _find_nucleus(self, image: LabelledImage) -> CellRegion | None:
+    def _find_nuclei(self, image: LabelledImage) -> tuple[CellRegion, ...]:
+        """The nucleus that a label may mean: the most prominent one, and the one nearest to the middle."""
         um_per_pixel = self._scales[image]
         if um_per_pixel is None:
-            return None
+            return ()
         try:
             field = measure_field(read_image(image.path), um_per_pixel)
         except ImageError:
-            return None  # a field without light: there is no cell to be the same
-        return most_prominent(find_cells(field), field)
+            return ()  # a field without light: there is no cell to be the same
+        regions = find_cells(field)
+        prominent = most_prominent(regions, field)
+        if prominent is None:
+            return ()
+        height, width = field.image.shape[:2]
+        return prominent, min(regions, key=lambda region: math.dist(region.center, (width / 2, height / 2)))
 
 
 def _meets(transform: np.ndarray[Any, Any], moved: CellRegion, fixed: CellRegion) -> bool:

@@ -160,6 +160,7 @@ def _camera(picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
     crop = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
     if rng.random() < _JPEG_CHANCE:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(45, 96))]
-        _, data = cv2.imencode(".jpg", crop, quality)
-        crop = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        # OpenCV's codec takes and gives BGR; with the colours swapped it would blur the wrong ones.
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), quality)
+        crop = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     return crop

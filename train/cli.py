@@ -1,6 +1,7 @@
 """``hematovision train``: data sets in, a proved Keras model out."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -25,7 +26,7 @@ from edge.classifier import Classifier, probabilities
 from edge.runtime import AUTO, PACKAGES
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize
-from hematovision.errors import CalibrationError, DataSetError, ImageError, SettingError
+from hematovision.errors import CalibrationError, DataSetError, ImageError, SettingError, reason_of
 from hematovision.images import read_image
 from hematovision.model_file import (
     Manifest,
@@ -37,12 +38,13 @@ from hematovision.model_file import (
     write_model_file,
 )
 from hematovision.red_cells import measure_red_cells, measure_scale
+from train.audit import CellComparison
 from train.audit_command import audit
 from train.cells import CellSet, read_cells, read_side, read_varied_training
 from train.datasets import DataSet, LabelledImage, read_dataset
 from train.duplicates import find_duplicates
 from train.evaluate import Evaluation, evaluate
-from train.selection import Selection, select, shared_cells, training_side
+from train.selection import Selection, require_names, select, shared_cells, training_side
 
 _SCALE_SAMPLE = 60
 
@@ -76,7 +78,7 @@ def download(collection: str) -> None:  # noqa: ARG001 (one collection so far)
     """Fetch a public data set; prints the folder that it is in."""
     from train.download import download_kaggle
 
-    _stdout.print(str(download_kaggle()), soft_wrap=True)
+    _stdout.print(str(download_kaggle()), soft_wrap=True, markup=False)
 
 
 @train.command(epilog=_DATA_HELP)
@@ -97,13 +99,19 @@ def download(collection: str) -> None:  # noqa: ARG001 (one collection so far)
     help="Data set whose cells are kept for testing: training originals that show one are left out. "
     "Test sides of DATA always are.",
 )
-@click.option("--epochs", default=30, show_default=True)
-@click.option("--crops-per-epoch", default=3200, show_default=True)
-@click.option("--batch", default=32, show_default=True)
-@click.option("--learning-rate", default=4e-4, show_default=True)
+@click.option("--epochs", default=30, show_default=True, help="How often --crops-per-epoch are learnt from.")
+@click.option("--crops-per-epoch", default=3200, show_default=True, help="Drawn anew for each epoch.")
+@click.option("--batch", default=32, show_default=True, help="Crops a step.")
+@click.option("--learning-rate", default=4e-4, show_default=True, help="Highest; it falls to 0 as a cosine.")
 @click.option("--crop-um", default=20.0, show_default=True, help="Side of a crop on the slide.")
 @click.option("--crop-px", default=128, show_default=True, help="Side of a crop in pixels, a multiple of 32.")
-@click.option("--seed", default=1, show_default=True)
+@click.option(
+    "--seed",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Of the development side and all that is random.",
+)
 def fit(
     data: Sequence[str],
     folder: Path,
@@ -126,6 +134,7 @@ def fit(
     if weights != "imagenet" and not Path(weights).is_file():
         raise SettingError(f"--weights {weights}: no such file; give 'imagenet' or a file of weights")
     selection = _select(data, apart, fit_settings.seed, folder)
+    record = _settings_record(fit_settings, weights)
     with _progress() as progress:
         training = read_varied_training(
             selection, fit_settings.patch, _task(progress, "reading training cells")
@@ -134,6 +143,9 @@ def fit(
             selection, selection.development, fit_settings.crop, _task(progress, "reading development cells")
         )
         _say_unreadable(training, development)
+        known = development.in_classes & development.found
+        if not known.any():
+            raise DataSetError("no development cell of the four classes was found; give more training images")
         task = progress.add_task("training", total=None)
 
         def on_step(done: int, total: int, loss: float) -> None:
@@ -144,6 +156,7 @@ def fit(
             development,
             fit_settings,
             weights,
+            {"weights": record.get("weights_sha256", weights), "selection": selection.record()},
             folder,
             on_step,
             lambda result: progress.console.print(
@@ -153,7 +166,6 @@ def fit(
             ),
         )
     logits = predict_logits(network, development.crops)
-    known = development.in_classes & development.found
     weights_of_known = development.select(known).collection_weights
     temperature = fit_temperature(logits[known], development.labels[known], weights_of_known)
     sure = probabilities(logits, temperature)
@@ -161,23 +173,24 @@ def fit(
         crop=fit_settings.crop,
         temperature=round(temperature, 4),
         decline_below=round(choose_decline_threshold(sure[known], weights_of_known), 4),
-        training={**selection.record(), **_settings_record(fit_settings, weights)},
+        training={**selection.record(), **record},
         tools={name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")},
     )
     keras_path = folder / "model.keras"
     network.save(keras_path)
     write_keras_manifest(keras_path, manifest)
-    evaluations = [
-        evaluate(
-            f"{dataset.name}, development",
-            *_of_dataset(development, sure, selection, dataset),
-            manifest.decline_below,
-        )
-        for dataset in selection.datasets
-    ]
+    evaluations = []
+    for dataset in selection.datasets:
+        cells, sure_of_cells = _of_dataset(development, sure, selection, dataset)
+        if cells.in_classes.any():
+            name = f"{dataset.name}, development"
+            evaluations.append(evaluate(name, cells, sure_of_cells, manifest.decline_below))
+        else:
+            _stderr.print(
+                f"{dataset.name}: no development cell of the four classes, not in the report", markup=False
+            )
     report.draw_curves(history, folder / "curves.png")
     report.draw_confusion(evaluations, folder / "confusion.png")
-    record = _settings_record(fit_settings, weights)
     (folder / "report.md").write_text(report.fit_markdown(manifest, record, history, evaluations))
     _write_json(
         folder / "report.json",
@@ -189,7 +202,7 @@ def fit(
     )
     for evaluation in evaluations:
         _stdout.print(report.evaluation_table(evaluation))
-    _stdout.print(f"{keras_path}, report in {folder / 'report.md'}", soft_wrap=True)
+    _stdout.print(f"{keras_path}, report in {folder / 'report.md'}", soft_wrap=True, markup=False)
 
 
 @train.command("evaluate", epilog=_DATA_HELP)
@@ -202,7 +215,13 @@ def fit(
     show_default=True,
     help="Which images, where the data set has sides; without sides, all.",
 )
-@click.option("--runtime", type=click.Choice([AUTO, *PACKAGES]), default=AUTO, show_default=True)
+@click.option(
+    "--runtime",
+    type=click.Choice([AUTO, *PACKAGES]),
+    default=AUTO,
+    show_default=True,
+    help="What runs a .tflite model.",
+)
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here."
 )
@@ -227,13 +246,16 @@ def evaluate_command(
     from train import report
 
     datasets = [_with_scale(read_dataset(source)) for source in data]
-    names = [dataset.name for dataset in datasets]
-    if len(set(names)) < len(names):
-        raise SettingError(f"{', '.join(names)}: the same data set twice; name each once")
+    require_names(datasets)
+    if write and side != "test":
+        raise SettingError(
+            f"--write with --side {side}: only what was not learnt from is recorded as accuracy"
+        )
     logits_of, manifest = _open_model(model, runtime)
     evaluations = []
+    unreadable = 0
     for dataset in datasets:
-        images = _chosen_side(dataset, side)
+        images, name = _chosen_side(dataset, side)
         with _progress() as progress:
             assert dataset.um_per_pixel is not None
             cells = read_cells(
@@ -245,10 +267,12 @@ def evaluate_command(
             raise DataSetError(
                 f"{dataset.path}: no readable cell of {', '.join(CLASS_NAMES)}; nothing to measure"
             )
-        evaluation = evaluate(dataset.name, cells, sure, manifest.decline_below)
+        evaluation = evaluate(name, cells, sure, manifest.decline_below)
+        unreadable += len(cells.unreadable)
         evaluations.append(evaluation)
         _stdout.print(report.evaluation_table(evaluation))
-        _stdout.print(report.confusion_table(evaluation.files, f"{dataset.name}, per file"))
+        for scores, count in ((evaluation.files, "per file"), (evaluation.originals, "per original")):
+            _stdout.print(report.confusion_table(scores, f"{name}, {count}"))
     _stdout.print(report.INTERVAL_NOTE)
     if json_path:
         _write_json(json_path, [evaluation.to_json() for evaluation in evaluations])
@@ -257,6 +281,8 @@ def evaluate_command(
         write_atomically(markdown_path, text.encode())
     if write:
         _record_accuracy(model, manifest, evaluations)
+    if unreadable:
+        raise SystemExit(1)
 
 
 def _open_model(path: Path, runtime: str) -> tuple[Any, Manifest]:
@@ -269,7 +295,7 @@ def _open_model(path: Path, runtime: str) -> tuple[Any, Manifest]:
         network = load_network(path)
         return lambda crops: predict_logits(network, crops), manifest
     classifier = Classifier(read_model_file(path), runtime)
-    _stderr.print(f"{path.name} on {classifier.loaded}", soft_wrap=True)
+    _stderr.print(f"{path.name} on {classifier.loaded}", soft_wrap=True, markup=False)
     return classifier.logits, classifier.model.manifest
 
 
@@ -282,7 +308,7 @@ def _record_accuracy(path: Path, manifest: Manifest, evaluations: Sequence[Evalu
         write_keras_manifest(path, manifest)
     else:
         write_model_file(path, read_model_file(path).flatbuffer, manifest)
-    _stdout.print(f"recorded in {path}", soft_wrap=True)
+    _stdout.print(f"recorded in {path}", soft_wrap=True, markup=False)
 
 
 def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) -> Selection:
@@ -290,26 +316,30 @@ def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) 
     datasets = [_with_scale(read_dataset(source)) for source in data]
     training = [image for dataset in datasets for image in training_side(dataset)]
     tests = [image for dataset in datasets for image in dataset.on_side("test")]
-    tests += [image for source in apart for image in read_dataset(source).images]
+    sets_apart = [read_dataset(source) for source in apart]
+    tests += [image for dataset in sets_apart for image in dataset.images]
+    require_names(datasets)
     kept = folder / "shared_cells.json"
-    # Which files were compared: the finding is reused only for exactly these.
-    compared = sorted([image.original, "training"] for image in training)
-    compared += sorted([image.original, "apart"] for image in tests)
+    compared = _digest_of_files([training, tests])
     if kept.exists():
-        content = json.loads(kept.read_text())
-        if content["compared"] == compared:
-            return select(datasets, content["left_out"], content["kin"], seed)
+        try:
+            content = json.loads(kept.read_text())
+            if content["compared"] == compared:
+                return select(datasets, content["left_out"], content["kin"], seed)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SettingError(f"{kept}: damaged ({reason_of(error)}); delete it") from error
     with _progress() as progress:
         task = progress.add_task("looking for shared cells", total=None)
         search = find_duplicates(
             [*training, *tests],
             lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
         )
-    left_out, kin = shared_cells(search.pairs, training)
+    scales = {image: dataset.um_per_pixel for dataset in [*datasets, *sets_apart] for image in dataset.images}
+    left_out, kin = shared_cells(search.pairs, training, tests, CellComparison(scales))
     _write_json(kept, {"left_out": left_out, "kin": kin, "compared": compared})
     _stdout.print(
-        f"{len(training)} training images; {len(left_out)} originals left out, because a test image shows "
-        f"their cell or labels conflict; {len(kin)} others show a cell of another."
+        f"{len(training)} training images; {len(left_out)} originals left out, because they overlap a test "
+        f"image or their cell has two labels; {len(kin)} others overlap another."
     )
     return select(datasets, left_out, kin, seed)
 
@@ -317,7 +347,14 @@ def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) 
 def _with_scale(dataset: DataSet) -> DataSet:
     """The data set with its scale, measured from red cells where nobody said it."""
     for reason, count in dataset.dropped:
-        _stderr.print(f"{dataset.path}: {count} left out: {reason}", soft_wrap=True)
+        _stderr.print(f"{dataset.path}: {count} left out: {reason}", soft_wrap=True, markup=False)
+    if dataset.unknown_originals:
+        _stderr.print(
+            f"{dataset.path}: {dataset.unknown_originals} of {len(dataset.images)} copies are of unknown "
+            "originals; each counts as one, so intervals come out too narrow",
+            soft_wrap=True,
+            markup=False,
+        )
     if dataset.um_per_pixel is not None:
         return dataset
     step = max(1, len(dataset.images) // _SCALE_SAMPLE)
@@ -336,16 +373,29 @@ def _with_scale(dataset: DataSet) -> DataSet:
         f"{dataset.path}: {scale:.4f} µm per pixel ({measured.low:.4f} to {measured.high:.4f}), "
         f"measured from {measured.cells} red cells",
         soft_wrap=True,
+        markup=False,
     )
     return dataclasses.replace(dataset, um_per_pixel=scale)
 
 
-def _chosen_side(dataset: DataSet, side: str) -> Sequence[LabelledImage]:
-    has_sides = any(image.side for image in dataset.images)
-    images = dataset.on_side(side if has_sides and side != "all" else None)
+def _digest_of_files(groups: Sequence[Sequence[LabelledImage]]) -> str:
+    """Which files, as what: the same finding is good for exactly the same ones."""
+    digest = hashlib.sha256()
+    for group in groups:
+        for line in sorted(os.fsencode(image.path.resolve()) + f"|{image.label}".encode() for image in group):
+            digest.update(line + b"\n")
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _chosen_side(dataset: DataSet, side: str) -> tuple[Sequence[LabelledImage], str]:
+    """Images of a side, and what they are called in reports; all of them where nobody drew sides."""
+    if not any(image.side for image in dataset.images):
+        return dataset.images, dataset.name
+    images = dataset.on_side(None if side == "all" else side)
     if not images:
         raise DataSetError(f"{dataset.path}: has no images on the {side} side; choose with --side")
-    return images
+    return images, dataset.name if side == "test" else f"{dataset.name}, {side} side"
 
 
 def _of_dataset(
@@ -368,7 +418,7 @@ def _settings_record(settings: Any, weights: str) -> dict[str, Any]:
 def _say_unreadable(*sets: CellSet) -> None:
     for cells in sets:
         for _, reason in cells.unreadable:
-            _stderr.print(f"left out: {reason}", soft_wrap=True)
+            _stderr.print(f"left out: {reason}", soft_wrap=True, markup=False)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -10,12 +10,12 @@ A data set is named by a path, with its scale after an ``@`` where the layout do
 """
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hematovision.cell_classes import CLASS_NAMES
 from hematovision.errors import DataSetError, SettingError
 from hematovision.images import list_images
 from hematovision.optics import check_um_per_pixel
@@ -34,9 +34,9 @@ _ORIGINALS = ("Original_Images", "JPEGImages")
 class LabelledImage:
     """An image of one labelled cell.
 
-    ``label``: lower case; one of `CLASS_NAMES`, or what else a smear contains (basophil, platelet …).
-    ``original``: what this is an image of, unique over all data sets: copies of one original share it, splits
-    and intervals go by it. ``side``: train, test, or None where the data set does not say.
+    ``label``: lower case; a class's name, or what else a smear contains (basophil, platelet …).
+    ``original``: what this is an image of, beginning with the collection: copies of one original share it,
+    splits and intervals go by it. ``side``: train, test, or None where the data set does not say.
     """
 
     path: Path
@@ -49,17 +49,13 @@ class LabelledImage:
         """What laboratory and microscope it is from: the first part of the original's name."""
         return self.original.partition("/")[0]
 
-    @property
-    def in_classes(self) -> bool:
-        """Whether the label is one that the network can give."""
-        return self.label in CLASS_NAMES
-
 
 @dataclass(frozen=True)
 class DataSet:
     """Labelled images of one source at one scale; ``um_per_pixel`` is None where nobody said it.
 
-    ``dropped`` says what was left out and how often, for the report.
+    ``dropped`` says what was left out and how often. ``unknown_originals``: copies of which nobody says what
+    they are copies of; each counts as an original, so intervals by original come out too narrow.
     """
 
     name: str
@@ -67,6 +63,7 @@ class DataSet:
     images: tuple[LabelledImage, ...]
     um_per_pixel: float | None
     dropped: tuple[tuple[str, int], ...] = ()
+    unknown_originals: int = 0
 
     def on_side(self, side: str | None) -> tuple[LabelledImage, ...]:
         """The images of one side (train or test); all for None."""
@@ -84,34 +81,39 @@ def read_dataset(source: str) -> DataSet:
         SettingError: the scale is no scale.
     """
     path, um_per_pixel = _split_scale(source)
-    if not path.exists():
-        raise DataSetError(f"{path}: no such folder or table; check the path")
+    try:
+        path.stat()
+    except OSError as error:
+        raise DataSetError(f"{path}: no such folder or table ({error.strerror}); check the path") from error
     name = path.resolve().name
     default_scale: float | None = None
     dropped: dict[str, int] = {}
+    unknown = 0
     if path.is_file():
-        images = list(_table(path, _slug(path.resolve().parent), dropped))
+        name = f"{path.resolve().parent.name}-{path.stem}"
+        images = list(_table(path, name, dropped))
     elif (originals := _kaggle_originals(path)) is not None:
         images = list(_originals(originals, dropped))
         default_scale = KAGGLE_ORIGINAL_UM_PER_PIXEL
         name = "kaggle-originals"
     elif copies := _kaggle_copies(path):
         images = list(_copies(copies))
+        unknown = sum(image.original.endswith(image.path.name) for image in images)
         default_scale = KAGGLE_COPY_UM_PER_PIXEL
         name = "kaggle-" + "-".join(folder.name.lower() for folder in copies)
     elif (path / "labels.csv").is_file():
-        images = list(_table(path / "labels.csv", _slug(path), dropped))
+        images = list(_table(path / "labels.csv", name, dropped))
     else:
-        images = list(_class_folders(path))
+        images = list(_class_folders(path, name))
     if not images:
         raise DataSetError(f"{path}: no labelled images in it; see hematovision train --help for the layouts")
     scale = um_per_pixel if um_per_pixel is not None else default_scale
-    return DataSet(name, path, tuple(images), scale, tuple(sorted(dropped.items())))
+    return DataSet(name, path, tuple(images), scale, tuple(sorted(dropped.items())), unknown)
 
 
 def _split_scale(source: str) -> tuple[Path, float | None]:
     text, at, scale = source.rpartition("@")
-    if not at or Path(source).exists():
+    if not at or os.path.exists(source):  # noqa: PTH110 (Path.exists raises for a name that is too long)
         return Path(source), None
     try:
         return Path(text), check_um_per_pixel(float(scale))
@@ -119,10 +121,6 @@ def _split_scale(source: str) -> tuple[Path, float | None]:
         raise SettingError(f"{source}: {error}") from error
     except ValueError as error:
         raise SettingError(f"{source}: '{scale}' is not a number of µm per pixel") from error
-
-
-def _slug(path: Path) -> str:
-    return path.resolve().name
 
 
 # --- the Kaggle collection ---
@@ -138,12 +136,15 @@ def _kaggle_originals(path: Path) -> Path | None:
 
 def _kaggle_copies(path: Path) -> list[Path]:
     for folder in (path, path / "images", path / "dataset2-master" / "dataset2-master" / "images"):
-        sides = [folder / side for side in _COPY_SIDES if (folder / side).is_dir()]
+        sides = [folder / side for side in _COPY_SIDES if _has_kaggle_classes(folder / side)]
         if sides:
             return sides
-    if path.name in _COPY_SIDES and any(child.is_dir() for child in path.iterdir()):
-        return [path]
-    return []
+    return [path] if path.name in _COPY_SIDES and _has_kaggle_classes(path) else []
+
+
+def _has_kaggle_classes(folder: Path) -> bool:
+    """Kaggle's class folders are in capitals; folders of one's own called TRAIN and TEST are no copies."""
+    return (folder / "NEUTROPHIL").is_dir() or (folder / "MONOCYTE").is_dir()
 
 
 def _originals(folder: Path, dropped: dict[str, int]) -> Iterator[LabelledImage]:
@@ -184,7 +185,7 @@ def _copies(folders: list[Path]) -> Iterator[LabelledImage]:
 # --- other layouts ---
 
 
-def _class_folders(path: Path) -> Iterator[LabelledImage]:
+def _class_folders(path: Path, name: str) -> Iterator[LabelledImage]:
     sides: dict[str, str] = {}
     if (path / "split.csv").is_file():
         sides = {row["image"]: row["split"] for row in _rows(path / "split.csv", ("image", "split"))}
@@ -199,7 +200,7 @@ def _class_folders(path: Path) -> Iterator[LabelledImage]:
         label = re.sub(r"s$", "", folder.name.lower())
         for image in list_images(folder):
             key = image.relative_to(path).as_posix()
-            yield LabelledImage(image, label, f"{_slug(path)}/{key}", sides.get(key))
+            yield LabelledImage(image, label, f"{name}/{key}", sides.get(key))
 
 
 def _table(path: Path, name: str, dropped: dict[str, int]) -> Iterator[LabelledImage]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hematovision.errors import DataSetError
+from hematovision.errors import DataSetError, reason_of
 
 KAGGLE_HANDLE = "paultimothymooney/blood-cells"
 
@@ -28,7 +28,7 @@ def download_kaggle() -> Path:
         exceptions.NotFoundError,
         exceptions.UnauthenticatedError,
     ) as error:
-        reason = str(error).splitlines()[0][:100]
+        reason = reason_of(error)[:100]
         raise DataSetError(
             f"{KAGGLE_HANDLE}: cannot be fetched from Kaggle ({reason}); check the network, or fetch it "
             "with a browser, unpack it and give its folder"

@@ -1,12 +1,13 @@
-"""Fine-tuning: training cells in, a ``.keras`` file with its half of the manifest out; resumable."""
+"""Fine-tuning: training cells in, a network and its history out; resumable."""
 
 import dataclasses
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -144,6 +145,7 @@ def fit(
     development: CellSet,
     settings: FitSettings,
     weights: str | Path,
+    identity: Mapping[str, Any],
     folder: Path,
     on_step: StepProgress,
     on_epoch: EpochDone,
@@ -155,6 +157,7 @@ def fit(
         development: crops of `FitSettings.crop`; watched, never learnt from.
         settings: of the run.
         weights: to start from; see `build_network`.
+        identity: what else makes this run and no other, as JSON: its data, the hash of its weights.
         folder: where the run keeps its state.
         on_step: called after each batch with steps done, steps in all, and the loss.
         on_epoch: called after each epoch.
@@ -164,7 +167,7 @@ def fit(
         ModelFileError: weights or state cannot be loaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, settings, training, development)
+    _claim(folder, {**dataclasses.asdict(settings), **identity})
     keras.utils.set_random_seed(settings.seed)
     steps = settings.crops_per_epoch // settings.batch
     history = _read_history(folder)
@@ -242,20 +245,15 @@ def _look(network: keras.Model, development: CellSet, epoch: int, loss: float, s
     )
 
 
-def _claim(folder: Path, settings: FitSettings, training: CellSet, development: CellSet) -> None:
+def _claim(folder: Path, run: Mapping[str, Any]) -> None:
     """Note in the folder which run it holds, or refuse one that is another."""
-    run = {
-        **dataclasses.asdict(settings),
-        "training_cells": len(training),
-        "development_cells": len(development),
-    }
     path = folder / _SETTINGS
     if path.exists():
         try:
             held = json.loads(path.read_text())
         except ValueError as error:
             raise SettingError(f"{path}: damaged ({error}); use another folder") from error
-        differing = sorted(key for key in run.keys() | held.keys() if run.get(key) != held.get(key))
+        differing = sorted(key for key in {*run, *held} if run.get(key) != held.get(key))
         if differing:
             raise SettingError(
                 f"{folder}: holds a run with another {', '.join(differing)}; use another folder, or delete it"

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from hematovision.cell_classes import CLASS_NAMES
-from hematovision.errors import ModelFileError
+from hematovision.errors import ModelFileError, reason_of
 
 #: Drops features at random while training, against learning a laboratory by heart.
 DROPOUT = 0.3
@@ -27,19 +27,26 @@ def build_network(side_px: int, weights: str | Path) -> keras.Model:
     Raises:
         ModelFileError: the weights cannot be had or are of another network.
     """
-    fetched = "imagenet" if str(weights) == "imagenet" else None
-    try:
-        backbone = keras.applications.MobileNetV2(
-            input_shape=(side_px, side_px, 3), include_top=False, weights=fetched
-        )
-        if fetched is None:
+    shape = (side_px, side_px, 3)
+    if str(weights) == "imagenet":
+        try:
+            backbone = keras.applications.MobileNetV2(
+                input_shape=shape, include_top=False, weights="imagenet"
+            )
+        except Exception as error:
+            raise ModelFileError(
+                f"imagenet: the weights cannot be fetched ({reason_of(error)}); "
+                "give a local file with --weights"
+            ) from error
+    else:
+        backbone = keras.applications.MobileNetV2(input_shape=shape, include_top=False, weights=None)
+        try:
             backbone.load_weights(str(weights))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        hint = (
-            "give a local file with --weights" if fetched else "they must be for MobileNetV2 1.0 without top"
-        )
-        raise ModelFileError(f"{weights}: these weights cannot be loaded ({reason}); {hint}") from error
+        except (OSError, ValueError) as error:
+            raise ModelFileError(
+                f"{weights}: these weights cannot be loaded ({reason_of(error)}); they must be for "
+                "MobileNetV2 1.0 without top"
+            ) from error
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False

@@ -1,7 +1,7 @@
 """Which labelled images train a model, which are its development side, and which are left out, and why."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,14 +64,24 @@ def training_side(dataset: DataSet) -> tuple[LabelledImage, ...]:
     return tuple(image for image in dataset.images if image.side != "test")
 
 
+def require_names(datasets: Sequence[DataSet]) -> None:
+    """Raise `DataSetError` where two data sets have one name: their originals could not be told apart."""
+    for name, count in Counter(dataset.name for dataset in datasets).items():
+        if count > 1:
+            raise DataSetError(
+                f"{count} of the data sets are called {name}; rename a folder, or give it once"
+            )
+
+
 def select(
     datasets: Sequence[DataSet], left_out: Mapping[str, str], kin: Mapping[str, str], seed: int
 ) -> Selection:
     """Select the training data from data sets, each with its scale known.
 
     Raises:
-        DataSetError: a data set has no training side.
+        DataSetError: a data set has no training side, or two have one name.
     """
+    require_names(datasets)
     images: list[LabelledImage] = []
     for dataset in datasets:
         usable = [image for image in training_side(dataset) if image.original not in left_out]
@@ -90,10 +100,15 @@ def select_again(sources: Sequence[str], manifest: Manifest) -> Selection:
         DataSetError: these data sets are not the ones of the manifest, or have changed.
     """
     record = manifest.training
-    if "data" not in record:
-        raise DataSetError("the model's manifest does not say what it was trained on; train it again")
+    try:
+        scales = {entry["name"]: entry["um_per_pixel"] for entry in record["data"]}
+        left_out, kin, seed = record["left_out"], record["kin"], record["seed"]
+        expected = {key: record[key] for key in ("data", "development_sha256")}
+    except (KeyError, TypeError) as error:
+        raise DataSetError(
+            f"the model's manifest does not say what it was trained on ({error}); train it again"
+        ) from error
     datasets = [read_dataset(source) for source in sources]
-    scales = {entry["name"]: entry["um_per_pixel"] for entry in record["data"]}
     given = sorted(dataset.name for dataset in datasets)
     if given != sorted(scales):
         raise DataSetError(
@@ -103,8 +118,8 @@ def select_again(sources: Sequence[str], manifest: Manifest) -> Selection:
     order = list(scales)
     datasets.sort(key=lambda dataset: order.index(dataset.name))
     datasets = [replace(dataset, um_per_pixel=scales[dataset.name]) for dataset in datasets]
-    selection = select(datasets, record["left_out"], record["kin"], record["seed"])
-    if any(selection.record()[key] != record[key] for key in ("data", "development_sha256")):
+    selection = select(datasets, left_out, kin, seed)
+    if any(selection.record()[key] != value for key, value in expected.items()):
         raise DataSetError(
             f"{', '.join(given)}: not the images that the model was trained on; give the same data"
         )
@@ -112,41 +127,56 @@ def select_again(sources: Sequence[str], manifest: Manifest) -> Selection:
 
 
 def shared_cells(
-    pairs: Sequence[DuplicatePair], training: Sequence[LabelledImage]
+    pairs: Sequence[DuplicatePair],
+    training: Sequence[LabelledImage],
+    apart: Sequence[LabelledImage],
+    shows_same_cell: Callable[[DuplicatePair], bool | None],
 ) -> tuple[dict[str, str], dict[str, str]]:
     """From pairs of images that overlap: what training leaves out, and which originals are kin.
 
-    Left out are training originals that overlap a test image, and those that overlap each other under
-    different labels: nobody knows what they teach.
+    Left out are training originals that an image kept apart shows a part of, directly or through others, and
+    those whose cell has two labels: nobody knows what they teach.
 
     Args:
-        pairs: among training images, and between them and images to be kept apart.
-        training: the training images.
+        pairs: of images that show the same piece of a slide.
+        training: images to learn from.
+        apart: images to be tested on.
+        shows_same_cell: whether a pair shows one labelled cell; None where that cannot be told.
 
     Returns:
-        Training originals to leave out, each with the reason; and for the others that share a cell one name
-        that stands for all of them.
+        Training originals to leave out, each with the reason; and for the others that share a piece of a
+        slide one name that stands for all of them.
     """
-    label_of = {image.original: image.label for image in training}
+    to_learn = {image.original for image in training}
     left_out: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    for image in training:
+        if labels.setdefault(image.original, image.label) != image.label:
+            left_out[image.original] = f"labelled {labels[image.original]} and {image.label}"
+    originals_apart = {image.original for image in apart}
+    pairs_of_training = [pair for pair in pairs if {pair.first.original, pair.second.original} <= to_learn]
+    for pair in pairs_of_training:
+        first, second = pair.first, pair.second
+        if first.label != second.label and shows_same_cell(pair) is not False:
+            left_out[first.original] = f"shows the cell of {second.original}, labelled {second.label}"
+            left_out[second.original] = f"shows the cell of {first.original}, labelled {first.label}"
     kin: dict[str, str] = {}
+    for family in _families(pairs, [*training, *apart]):
+        tested = sorted(family & originals_apart)
+        learnt = sorted(family & to_learn)
+        if tested:
+            left_out |= dict.fromkeys(learnt, f"overlaps {tested[0]}, kept for testing")
+        else:
+            kin |= dict.fromkeys(learnt[1:], learnt[0])
+    return left_out, {original: name for original, name in kin.items() if original not in left_out}
 
-    def stands_for(original: str) -> str:
-        while original in kin:
-            original = kin[original]
-        return original
 
+def _families(pairs: Sequence[DuplicatePair], images: Sequence[LabelledImage]) -> list[set[str]]:
+    """Originals that overlap, directly or through others."""
+    family_of = {image.original: {image.original} for image in images}
     for pair in pairs:
-        first, second = pair.first.original, pair.second.original
-        if first in label_of and second in label_of:
-            if label_of[first] != label_of[second]:
-                left_out[first] = f"shows what {second} shows, labelled {label_of[second]}"
-                left_out[second] = f"shows what {first} shows, labelled {label_of[first]}"
-            one, other = sorted((stands_for(first), stands_for(second)))
-            if one != other:
-                kin[other] = one
-        elif first in label_of:
-            left_out[first] = f"shows what {second} shows, kept for testing"
-        elif second in label_of:
-            left_out[second] = f"shows what {first} shows, kept for testing"
-    return left_out, {original: stands_for(original) for original in kin if original not in left_out}
+        first, second = family_of[pair.first.original], family_of[pair.second.original]
+        if first is not second:
+            first |= second
+            family_of.update(dict.fromkeys(second, first))
+    return list({id(family): family for family in family_of.values()}.values())

@@ -36,7 +36,6 @@ def test_a_table_names_labels_originals_and_sides(tmp_path: Path) -> None:
     assert dataset.um_per_pixel is None
     assert [image.label for image in dataset.images] == ["neutrophil", "basophil"]
     assert len({image.original for image in dataset.images}) == 1
-    assert [image.in_classes for image in dataset.images] == [True, False]
     assert dataset.dropped == (("no label", 1),)
 
 
@@ -47,8 +46,14 @@ def test_kaggle_copies_know_their_originals_where_the_table_does(tmp_path: Path)
     originals = {(image.side, image.path.name): image.original for image in dataset.images}
     assert originals["test", "_0_1.jpeg"] == "kaggle/BloodImage_00007"
     assert len(set(originals.values())) == 4  # a copy of an unknown original stands for itself
+    assert dataset.unknown_originals == 3
     assert dataset.um_per_pixel == 0.166
     assert [image.side for image in read_dataset(str(tmp_path / "images/TEST")).images] == ["test", "test"]
+
+
+def test_folders_of_ones_own_called_train_and_test_are_no_kaggle_copies(tmp_path: Path) -> None:
+    touch(tmp_path / "TRAIN/neutrophil/a.jpg")
+    assert read_dataset(str(tmp_path)).um_per_pixel is None
 
 
 def test_the_collection_as_kaggle_delivers_it(tmp_path: Path) -> None:

@@ -94,7 +94,16 @@ def run(
             raise KeyboardInterrupt
 
     training, development = few_cells(settings.patch.side_px), few_cells(32)
-    fit(training, development, settings, weights, folder, on_step, lambda result: done.append(result.epoch))
+    fit(
+        training,
+        development,
+        settings,
+        weights,
+        {"weights": str(weights)},
+        folder,
+        on_step,
+        lambda result: done.append(result.epoch),
+    )
     return done
 
 

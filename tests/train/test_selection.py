@@ -62,20 +62,59 @@ def test_the_choice_depends_on_the_seed_and_on_nothing_else() -> None:
     assert choose_development(everything, {}, 1) != choose_development(everything, {}, 2)
 
 
+def same_cell(pair: DuplicatePair) -> bool:
+    return True
+
+
 def test_a_training_original_that_a_test_image_shows_is_left_out() -> None:
     training, test = images(4), images(2, side="test")
-    left_out, kin = shared_cells([pair(test[0], training[0])], training)
-    assert left_out == {training[0].original: f"shows what {test[0].original} shows, kept for testing"}
+    left_out, kin = shared_cells([pair(test[0], training[0])], training, test, same_cell)
+    assert left_out == {training[0].original: f"overlaps {test[0].original}, kept for testing"}
     assert kin == {}
+
+
+def test_overlap_with_a_test_image_is_followed_through_others() -> None:
+    training, test = images(4, copies=1), images(1, copies=1, side="test")
+    chain = [pair(test[0], training[0]), pair(training[1], training[0]), pair(training[1], training[2])]
+    left_out, kin = shared_cells(chain, training, test, same_cell)
+    assert set(left_out) == {image.original for image in training[:3]}
+    assert kin == {}
+
+
+def test_an_original_with_images_on_both_sides_is_left_out() -> None:
+    training = images(3)
+    test = [dataclasses.replace(training[0], path=Path("other.jpg"), side="test")]
+    left_out, _ = shared_cells([], training, test, same_cell)
+    assert set(left_out) == {training[0].original}
 
 
 def test_one_cell_under_two_labels_is_left_out_and_under_one_is_kin() -> None:
     neutrophils, monocytes = images(3, copies=1), images(1, copies=1, label="monocyte")
-    left_out, kin = shared_cells(
-        [pair(neutrophils[0], monocytes[0]), pair(neutrophils[2], neutrophils[1])], neutrophils + monocytes
-    )
+    pairs = [pair(neutrophils[0], monocytes[0]), pair(neutrophils[2], neutrophils[1])]
+    left_out, kin = shared_cells(pairs, neutrophils + monocytes, [], same_cell)
     assert set(left_out) == {neutrophils[0].original, monocytes[0].original}
     assert kin == {neutrophils[2].original: neutrophils[1].original}
+
+
+def test_fields_that_overlap_but_show_different_cells_are_only_kin() -> None:
+    neutrophil, monocyte = images(1, copies=1), images(1, copies=1, label="monocyte")
+    found = [pair(neutrophil[0], monocyte[0])]
+    left_out, kin = shared_cells(found, neutrophil + monocyte, [], lambda _: False)
+    assert left_out == {}
+    assert kin == {neutrophil[0].original: monocyte[0].original}
+
+
+def test_an_original_whose_copies_have_two_labels_is_left_out() -> None:
+    copies = images(1, copies=2)
+    copies[1] = dataclasses.replace(copies[1], label="monocyte")
+    left_out, _ = shared_cells([], copies, [], same_cell)
+    assert left_out == {copies[0].original: "labelled neutrophil and monocyte"}
+
+
+def test_two_data_sets_of_one_name_are_refused() -> None:
+    one = DataSet("lab", Path("x/lab"), tuple(images(20)), 0.1)
+    with pytest.raises(DataSetError, match="2 of the data sets are called lab"):
+        select([one, dataclasses.replace(one, path=Path("y/lab"))], {}, {}, seed=1)
 
 
 @pytest.fixture
