@@ -1,6 +1,6 @@
 """How often a model is right on images it has not learnt from: per file, per original, with intervals."""
 
-from collections.abc import Sequence
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.errors import DataSetError
 from train.cells import CellSet
 
 RESAMPLINGS = 2000
@@ -35,7 +36,8 @@ class Scores:
     """One way of counting: every file once, or every original once.
 
     ``confusion``: (4, 5) counts, rows truth and columns answer in the order of `CLASS_NAMES`, the last column
-    for cells that were not found. Top-1, whatever the decline threshold; not found is wrong.
+    for cells that were not found. Top-1, whatever the decline threshold; not found is wrong. ``coverage``:
+    share of the cells that are found and not declined; ``named_accuracy``: how often these are right.
     """
 
     count: int
@@ -45,6 +47,8 @@ class Scores:
     precision: dict[str, Interval]
     recall: dict[str, Interval]
     f1: dict[str, Interval]
+    coverage: Interval
+    named_accuracy: Interval
     confusion: list[list[int]]
 
 
@@ -52,9 +56,7 @@ class Scores:
 class Evaluation:
     """What a model does on one data set.
 
-    ``coverage``: share of the cells of the four classes that are found and not declined; ``named_accuracy``:
-    how often these are right. ``others``: cells of no class, ``others_declined``: how many of them were not
-    given one.
+    ``others``: cells of no class, ``others_declined``: how many of them were not given one.
     """
 
     name: str
@@ -62,8 +64,6 @@ class Evaluation:
     originals: Scores
     not_found: int
     unreadable: int
-    coverage: Interval
-    named_accuracy: Interval
     others: int
     others_declined: int
 
@@ -73,7 +73,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """What a manifest keeps: enough for a device to say how far its model may be trusted."""
-        by_original = self.originals.accuracy
+        by_original, named = self.originals.accuracy, self.files.named_accuracy.value
         return {
             "name": self.name,
             "cells": self.files.count,
@@ -82,8 +82,10 @@ class Evaluation:
             "low": round(self.files.accuracy.low, 4),
             "high": round(self.files.accuracy.high, 4),
             "accuracy_by_original": round(by_original.value, 4),
-            "coverage": round(self.coverage.value, 4),
-            "named_accuracy": round(self.named_accuracy.value, 4),
+            "coverage": round(self.files.coverage.value, 4),
+            "named_accuracy": None if math.isnan(named) else round(named, 4),
+            "not_found": self.not_found,
+            "unreadable": self.unreadable,
             "others": self.others,
             "others_declined": self.others_declined,
             "confusion": self.files.confusion,
@@ -101,53 +103,58 @@ def evaluate(
         sure: (n, 4) calibrated probabilities of all of them.
         decline_below: threshold of the model.
         seed: of the resampling.
+
+    Raises:
+        DataSetError: images of one original have two labels.
     """
     known = cells.in_classes
-    named = cells.found & (sure.max(axis=1) >= decline_below)
     originals = [image.original for image, use in zip(cells.images, known, strict=True) if use]
     unique, owner = np.unique(originals, return_inverse=True)
-    labels, found = cells.labels[known], cells.found[known]
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(unique), np.full(len(unique), 1 / len(unique)), RESAMPLINGS)
-    right_named = named[known] & (sure[known].argmax(axis=1) == labels)
-    per_original = _by_original(owner, len(unique), labels, sure[known], found)
+    files = _Answers(cells.labels[known], sure[known], cells.found[known])
+    named = cells.found & (sure.max(axis=1) >= decline_below)
     return Evaluation(
         name=name,
-        files=_scores(owner, draws, labels, sure[known], found),
-        originals=_scores(np.arange(len(unique)), draws, *per_original),
-        not_found=int((~found).sum()),
+        files=_scores(owner, draws, files, decline_below),
+        originals=_scores(np.arange(len(unique)), draws, _by_original(owner, unique, files), decline_below),
+        not_found=int((~cells.found[known]).sum()),
         unreadable=len(cells.unreadable),
-        coverage=_ratio(owner, draws, named[known], np.ones(len(labels))),
-        named_accuracy=_ratio(owner, draws, right_named, named[known]),
         others=int((~known).sum()),
         others_declined=int((~named[~known]).sum()),
     )
 
 
-def _by_original(
-    owner: NDArray[np.int64],
-    count: int,
-    labels: NDArray[np.int64],
-    sure: NDArray[np.float64],
-    found: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class _Answers:
+    """Labels (n,), calibrated probabilities (n, 4), whether found (n,): of files, or of originals."""
+
+    labels: NDArray[np.int64]
+    sure: NDArray[np.float64]
+    found: NDArray[np.bool_]
+
+
+def _by_original(owner: NDArray[np.int64], names: NDArray[np.str_], files: _Answers) -> _Answers:
     """One answer per original: the mean of the probabilities of its files in which the cell was found."""
-    seen = _sums(owner, count, found.astype(float))
-    mean = _sums(owner, count, sure * found[:, None]) / np.maximum(seen, 1)[:, None]
-    mean[seen == 0] = 1 / _CLASSES
     first = np.unique(owner, return_index=True)[1]
-    return labels[first], mean, seen > 0
+    labels = files.labels[first]
+    torn = np.flatnonzero(labels[owner] != files.labels)
+    if len(torn):
+        raise DataSetError(
+            f"{names[owner[torn[0]]]}: images of this one original have two labels; correct them"
+        )
+    seen = _sums(owner, len(names), files.found.astype(float))
+    mean = _sums(owner, len(names), files.sure * files.found[:, None]) / np.maximum(seen, 1)[:, None]
+    mean[seen == 0] = 1 / _CLASSES
+    return _Answers(labels, mean, seen > 0)
 
 
 def _scores(
-    owner: NDArray[np.int64],
-    draws: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    sure: NDArray[np.float64],
-    found: NDArray[np.bool_],
+    owner: NDArray[np.int64], draws: NDArray[np.int64], given: _Answers, decline_below: float
 ) -> Scores:
-    count = draws.shape[1]
-    answers = np.where(found, sure.argmax(axis=1), _MISSED)
+    labels, sure, count = given.labels, given.sure, draws.shape[1]
+    answers = np.where(given.found, sure.argmax(axis=1), _MISSED)
+    named = given.found & (sure.max(axis=1) >= decline_below)
     # Everything below is a function of sums over files, so a resampling is one product with these tables.
     cells = np.zeros((len(labels), _CLASSES * (_CLASSES + 1)))
     cells[np.arange(len(labels)), labels * (_CLASSES + 1) + answers] = 1
@@ -171,6 +178,8 @@ def _scores(
         precision=_per_class(precision),
         recall=_per_class(recall),
         f1=_per_class(f1),
+        coverage=_ratio(owner, draws, named, np.ones(len(labels))),
+        named_accuracy=_ratio(owner, draws, named & (answers == labels), named),
         confusion=confusions[0].astype(int).tolist(),
     )
 
@@ -190,10 +199,10 @@ def _with_resamplings(table: NDArray[np.float64], draws: NDArray[np.int64]) -> N
 def _ratio(
     owner: NDArray[np.int64],
     draws: NDArray[np.int64],
-    part: Sequence[bool] | NDArray[Any],
-    whole: Sequence[bool] | NDArray[Any],
+    part: NDArray[Any],
+    whole: NDArray[Any],
 ) -> Interval:
-    both = np.stack([np.asarray(part, float), np.asarray(whole, float)], axis=1)
+    both = np.stack([part, whole], axis=1).astype(np.float64)
     sums = _with_resamplings(_sums(owner, draws.shape[1], both), draws)
     return _interval(_divide(sums[:, 0], sums[:, 1]))
 

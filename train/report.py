@@ -36,6 +36,8 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         ("accuracy", "accuracy"),
         ("balanced accuracy", "balanced_accuracy"),
         ("calibration error", "calibration_error"),
+        ("given a class", "coverage"),
+        ("of these right", "named_accuracy"),
     ):
         rows.append((title, _percent(getattr(files, attribute)), _percent(getattr(originals, attribute))))
     for name in CLASS_NAMES:
@@ -48,8 +50,6 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
 
 def _closing_lines(evaluation: Evaluation) -> list[str]:
     lines = [
-        f"Given a class: {_percent(evaluation.coverage)} of the cells, "
-        f"of which right: {_percent(evaluation.named_accuracy)}.",
         f"Not found by the finder (counted as wrong): {evaluation.not_found}. "
         f"Images that could not be read (left out): {evaluation.unreadable}.",
     ]
@@ -65,7 +65,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     table = Table(
         title=evaluation.name, caption="\n".join(_closing_lines(evaluation)), caption_justify="left"
     )
-    table.add_column("top-1, decline threshold ignored")
+    table.add_column("top-1")
     table.add_column("per file", justify="right")
     table.add_column("per original", justify="right")
     for row in _rows(evaluation):
@@ -88,10 +88,11 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     """An evaluation as Markdown."""
     lines = [f"### {evaluation.name}", "", "| top-1 | per file | per original |", "|---|---|---|"]
     lines += [f"| {title} | {files} | {originals} |" for title, files, originals in _rows(evaluation)]
-    lines += ["", "| truth \\ answer | " + " | ".join((*CLASS_NAMES, "not found")) + " |"]
-    lines.append("|---|" + "---|" * (len(CLASS_NAMES) + 1))
-    for name, row in zip(CLASS_NAMES, evaluation.files.confusion, strict=True):
-        lines.append(f"| {name} | " + " | ".join(map(str, row)) + " |")
+    for scores, count in ((evaluation.files, "per file"), (evaluation.originals, "per original")):
+        lines += ["", f"| {count}: truth \\ answer | " + " | ".join((*CLASS_NAMES, "not found")) + " |"]
+        lines.append("|---|" + "---|" * (len(CLASS_NAMES) + 1))
+        for name, row in zip(CLASS_NAMES, scores.confusion, strict=True):
+            lines.append(f"| {name} | " + " | ".join(map(str, row)) + " |")
     return "\n".join([*lines, "", *_closing_lines(evaluation), ""])
 
 

@@ -10,6 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_sup
 
 from edge.classifier import probabilities
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.errors import DataSetError
 from train.cells import OTHER, CellSet
 from train.confidence import choose_decline_threshold, fit_temperature
 from train.datasets import LabelledImage
@@ -78,6 +79,19 @@ def test_one_original_has_one_answer_from_all_its_files() -> None:
     assert result.originals.accuracy.value == 0  # mean 0.43 to 0.57
 
 
+def test_an_original_with_two_labels_is_refused() -> None:
+    with pytest.raises(DataSetError, match="two labels"):
+        evaluate("lab", cell_set(np.array([0, 1]), np.zeros(2)), np.full((2, 4), 0.25), 0.0)
+
+
+def test_declining_is_counted_per_original_too() -> None:
+    sure = np.array([[0.9, 0.1, 0, 0], [0.1, 0.9, 0, 0], [0.9, 0.1, 0, 0]])
+    result = evaluate("lab", cell_set(np.zeros(3, np.int64), np.array([0, 0, 1])), sure, 0.7)
+    assert result.files.coverage.value == 1.0
+    assert result.originals.coverage.value == 0.5  # the first is 0.5 to 0.5
+    assert result.originals.named_accuracy.value == 1.0
+
+
 def test_a_cell_that_was_not_found_is_wrong_and_not_named() -> None:
     sure = np.array([[1.0, 0, 0, 0], [1.0, 0, 0, 0]])
     found = np.array([True, False])
@@ -85,16 +99,16 @@ def test_a_cell_that_was_not_found_is_wrong_and_not_named() -> None:
     assert result.files.accuracy.value == 0.5
     assert result.files.confusion[0] == [1, 0, 0, 0, 1]
     assert result.not_found == 1
-    assert result.coverage.value == 0.5
-    assert result.named_accuracy.value == 1.0
+    assert result.files.coverage.value == 0.5
+    assert result.files.named_accuracy.value == 1.0
 
 
 def test_declining_counts_apart_and_leaves_top_1_alone() -> None:
     sure = np.array([[0.9, 0.1, 0, 0], [0.4, 0.6, 0, 0]])
     result = evaluate("lab", cell_set(np.zeros(2, np.int64), np.arange(2)), sure, 0.7)
     assert result.files.accuracy.value == 0.5
-    assert result.coverage.value == 0.5
-    assert result.named_accuracy.value == 1.0
+    assert result.files.coverage.value == 0.5
+    assert result.files.named_accuracy.value == 1.0
 
 
 def test_cells_of_no_class_count_only_as_declined_or_not() -> None:
