@@ -9,6 +9,7 @@ from edge.classifier import Classifier, Prediction
 from hematovision.crops import cut_crops
 from hematovision.errors import ImageError
 from hematovision.finder import CellRegion, find_cells, most_prominent
+from hematovision.images import shown_path
 from hematovision.optics import Field, measure_field
 
 
@@ -77,7 +78,7 @@ def name_frames(
         try:
             result = name_cells(frame, classifier, single)
         except ImageError as error:
-            result = LostFrame(frame.sequence, frame.source, f"{frame.source}: {error}")
+            result = LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
         yield result
 
 

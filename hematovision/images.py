@@ -1,6 +1,9 @@
 """Reading an image file from anywhere: what is refused, and why, is decided before anything is computed."""
 
 import io
+import os
+import re
+import stat
 import struct
 import warnings
 from pathlib import Path
@@ -20,11 +23,20 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 MIN_SIDE_PX = 32
 #: Four times what a Raspberry Pi's 12-megapixel camera gives; 150 MB decoded.
 MAX_PIXELS = 50_000_000
+#: More than `MAX_PIXELS` take in any format, 16 bits a channel included.
+MAX_FILE_BYTES = 512 * 1024 * 1024
 #: A stained smear differs by far more than this between its channels; JPEG's rounding does not.
 GREY_TOLERANCE = 3
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+# What Pillow was seen to raise where a header or a file's EXIF is damaged.
+_DAMAGED = (
+    *(OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, SyntaxError),
+    *(EOFError, struct.error),
+)
+# Line breaks and whatever else a terminal does not print but obeys.
+_CONTROL_CHARACTERS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 # Pixels are judged below, from the header, against a limit of our own; Pillow's warning would come beside it.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -39,13 +51,25 @@ def read_image(path: Path | str) -> RGBImage:
         (height, width, 3) uint8, RGB, C-contiguous.
 
     Raises:
-        ImageError: the file is missing, empty, not an image, cut short, too small, too large, without colour.
+        ImageError: the file is missing, empty, not an image, cut short, too small, too large, without colour,
+            or holds several pictures.
     """
+    path, name = Path(path), shown_path(path)
     try:
-        data = Path(path).read_bytes()
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"{name}: cannot be read as image or listed as folder; check the path")
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise ImageError(f"{name}: not a file but a pipe or device; save the image to a file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageError(
+                f"{name}: {status.st_size / 1e6:.0f} MB is larger than any image that is opened "
+                f"({MAX_FILE_BYTES / 1e6:.0f} MB); save it smaller"
+            )
+        data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    return decode_image(data, str(path))
+        raise ImageError(f"{name}: cannot be read ({error.strerror}); check the path") from error
+    return decode_image(data, name)
 
 
 def decode_image(data: bytes, name: str) -> RGBImage:
@@ -60,19 +84,13 @@ def decode_image(data: bytes, name: str) -> RGBImage:
         raise ImageError(
             f"{name}: claims far more than {MAX_PIXELS // 1_000_000} megapixels; not opened"
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+    except _DAMAGED as error:
         raise ImageError(f"{name}: its header is damaged ({error}); copy it again") from error
     with image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(
-                f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, more than the "
-                f"{MAX_PIXELS // 1_000_000} that are opened; save it smaller"
-            )
-        if min(width, height) < MIN_SIDE_PX:
-            raise ImageError(
-                f"{name}: {width}x{height} pixels is too small to show a cell (at least {MIN_SIDE_PX} a side)"
-            )
+        check_size(*image.size, name)
+        # A telephone's JPEG may carry previews behind the picture; their format is MPO.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            raise ImageError(f"{name}: holds several pages or frames; export each as an image of its own")
         if image.mode in _GREY_MODES:
             raise _no_colour(name)
         if image.mode not in {"RGB", "RGBA", "RGBX", "P", "PA"}:
@@ -80,7 +98,7 @@ def decode_image(data: bytes, name: str) -> RGBImage:
         deep = _has_16_bits(image)
         try:
             pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError, SyntaxError, EOFError, struct.error, MemoryError) as error:
+        except (*_DAMAGED, MemoryError) as error:
             raise ImageError(f"{name}: damaged or cut short ({error}); copy it again") from error
     if deep:
         pixels = _decode_16_bits(data, name)
@@ -89,11 +107,36 @@ def decode_image(data: bytes, name: str) -> RGBImage:
     return np.ascontiguousarray(pixels)
 
 
+def check_size(width: int, height: int, name: str) -> None:
+    """Raise `ImageError` where a picture of so many pixels is too small to show a cell, or too large."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, more than the "
+            f"{MAX_PIXELS // 1_000_000} that are opened; save it smaller"
+        )
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageError(
+            f"{name}: {width}x{height} pixels is too small to show a cell (at least {MIN_SIDE_PX} a side)"
+        )
+
+
 def list_images(folder: Path) -> list[Path]:
-    """All image files below a folder by their ending, in the order of their names."""
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    """All image files below a folder by their ending, in the order of their names.
+
+    Links to folders are not followed. A link that leads nowhere and a folder that cannot be listed stand in
+    the list too: reading them says what is wrong.
+    """
+    unlisted: list[OSError] = []
+    files = (
+        Path(place, name) for place, _, names in os.walk(folder, onerror=unlisted.append) for name in names
     )
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted([*images, *(Path(error.filename) for error in unlisted)])
+
+
+def shown_path(path: Path | str) -> str:
+    """A path as messages show it: on one line, a control character in it as its escape."""
+    return _CONTROL_CHARACTERS.sub(lambda found: repr(found[0])[1:-1], str(path))
 
 
 def _no_colour(name: str) -> ImageError:

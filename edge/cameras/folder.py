@@ -1,11 +1,12 @@
 """A folder of images, each of them a place of its own."""
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from edge.cameras import Camera, Frame, LostFrame
 from hematovision.errors import CameraError, ImageError
-from hematovision.images import IMAGE_SUFFIXES, list_images, read_image
+from hematovision.images import IMAGE_SUFFIXES, list_images, read_image, shown_path
 
 
 class FolderCamera(Camera):
@@ -20,16 +21,20 @@ class FolderCamera(Camera):
 
     def open(self) -> None:
         """List the images. Raises `CameraError` where there are none."""
-        path = Path(self._path)
-        if not path.exists():
-            raise CameraError(f"{self._path}: no such folder or file; check the path")
+        path, name = Path(self._path), shown_path(self._path)
+        try:
+            is_folder = stat.S_ISDIR(path.stat().st_mode)
+        except FileNotFoundError as error:
+            raise CameraError(f"{name}: no such folder or file; check the path") from error
+        except OSError as error:  # a name too long, a folder on the way that may not be entered
+            raise CameraError(f"{name}: cannot be opened ({error.strerror}); check the path") from error
         self._images = [self._path]
-        if path.is_dir():
+        if is_folder:
             # A path is shown as it was given, so what is below it is appended to that text.
             start = self._path.rstrip("/")
             self._images = [f"{start}/{image.relative_to(path)}" for image in list_images(path)]
         if not self._images:
-            raise CameraError(f"{self._path}: no images in it ({' '.join(sorted(IMAGE_SUFFIXES))})")
+            raise CameraError(f"{name}: no images in it ({' '.join(sorted(IMAGE_SUFFIXES))})")
 
     def frames(self) -> Iterator[Frame | LostFrame]:
         """Every image once; an unreadable one comes as a `LostFrame`."""

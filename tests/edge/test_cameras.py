@@ -1,5 +1,7 @@
 """Cameras that read files: none is lost, and what cannot be used is told."""
 
+import errno
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,9 +25,11 @@ def write_image(path: Path, color: tuple[int, int, int] = PINK) -> Path:
     return path
 
 
-def write_video(path: Path, colors: list[tuple[int, int, int]], code: str = "MJPG") -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 10, (64, 48))
-    noise = np.random.default_rng(1).integers(-20, 20, (48, 64, 1))
+def write_video(
+    path: Path, colors: list[tuple[int, int, int]], code: str = "MJPG", size: tuple[int, int] = (64, 48)
+) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 10, size)
+    noise = np.random.default_rng(1).integers(-20, 20, (size[1], size[0], 1))
     for color in colors:
         rgb = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
         writer.write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
@@ -88,6 +92,58 @@ def test_a_missing_or_empty_folder_does_not_open(tmp_path: Path, name: str, comp
     (tmp_path / "empty").mkdir()
     with pytest.raises(CameraError, match=f"{name}: {complaint}"):
         FolderCamera(str(tmp_path / name), 0.1).open()
+
+
+def test_a_dangling_link_below_a_folder_is_a_lost_frame(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("nowhere.png")
+    lost, frame = look(FolderCamera(str(write_image(tmp_path / "b.png").parent), 0.1))
+    assert isinstance(lost, LostFrame)
+    assert "a.png: cannot be read (No such file or directory)" in lost.error
+    assert isinstance(frame, Frame)
+
+
+@pytest.mark.parametrize(("camera", "suffix"), [(FolderCamera, ".png"), (VideoCamera, ".mp4")])
+def test_a_path_that_no_file_can_have_does_not_open(camera: type[FolderCamera], suffix: str) -> None:
+    with pytest.raises(CameraError, match=r"File name too long.*check the path"):
+        camera("a" * 300 + suffix, 0.1).open()
+
+
+def test_a_folder_on_the_way_that_may_not_be_entered_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path, *, follow_symlinks: bool = True) -> None:  # the superuser may enter every folder
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", closed)
+    for camera in (FolderCamera(str(tmp_path / "a.png"), 0.1), VideoCamera(str(tmp_path / "a.mp4"), 0.1)):
+        with pytest.raises(CameraError, match=r"Permission denied.*check the path"):
+            camera.open()
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_that_is_called_a_video_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "v.mp4")
+    with pytest.raises(CameraError, match=r"v\.mp4: no such file \(a pipe or device\)"):
+        VideoCamera(str(tmp_path / "v.mp4"), 0.1).open()
+
+
+def test_a_line_break_in_a_name_does_not_break_the_message(tmp_path: Path) -> None:
+    (tmp_path / "a\nb").mkdir()
+    for camera in (FolderCamera(str(tmp_path / "a\nb"), 0.1), VideoCamera(str(tmp_path / "a\nb.avi"), 0.1)):
+        with pytest.raises(CameraError, match=r"a\\nb") as caught:
+            camera.open()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_video_of_frames_that_as_images_are_refused_does_not_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write_video(tmp_path / "small.avi", [PINK], size=(16, 16)))
+    with pytest.raises(CameraError, match=r"small\.avi: 16x16 pixels is too small to show a cell"):
+        VideoCamera(path, 0.1).open()
+    monkeypatch.setattr("hematovision.images.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(CameraError, match=r"large\.avi: 64x48 is .* megapixels, more than"):
+        VideoCamera(str(write_video(tmp_path / "large.avi", [PINK])), 0.1).open()
 
 
 @pytest.mark.parametrize(("suffix", "code"), [(".avi", "MJPG"), (".mp4", "mp4v")])

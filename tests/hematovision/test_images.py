@@ -1,5 +1,6 @@
 """What an image file may be, and what is refused before anything is computed."""
 
+import errno
 import io
 import os
 import struct
@@ -13,7 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hematovision.errors import ImageError
-from hematovision.images import GREY_TOLERANCE, MAX_PIXELS, decode_image, is_grey, list_images, read_image
+from hematovision.images import (
+    GREY_TOLERANCE,
+    MAX_FILE_BYTES,
+    MAX_PIXELS,
+    decode_image,
+    is_grey,
+    list_images,
+    read_image,
+)
 
 
 def smear(height: int = 60, width: int = 80) -> NDArray[np.uint8]:
@@ -181,9 +190,79 @@ def test_what_is_no_image_is_refused_whatever_its_name(
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.png", tmp_path):
-        with pytest.raises(ImageError, match=r"cannot be read .*check the path") as caught:
+        with pytest.raises(ImageError, match=r"cannot be read.*check the path") as caught:
             read_image(path)
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="not a file but a pipe or device"):
+            read_image(path)
+
+
+def test_a_file_larger_than_any_image_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    with pytest.raises(ImageError, match=r"huge\.png: 537 MB is larger than any image"):
+        read_image(tmp_path / "huge.png")
+
+
+def test_a_path_that_no_file_can_have_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"a\.png: cannot be read \(File name too long\)"):
+        read_image(tmp_path / f"{'a' * 300}.png")
+
+
+def test_a_line_break_in_a_path_does_not_break_the_message(tmp_path: Path) -> None:
+    (tmp_path / "a\n\x1b.png").write_text("hello")
+    with pytest.raises(ImageError, match=r"a\\n\\x1b\.png: not an image"):
+        read_image(tmp_path / "a\n\x1b.png")
+
+
+@pytest.mark.parametrize("form", ["TIFF", "WEBP", "PNG"])
+def test_several_pages_or_frames_are_refused(form: str) -> None:
+    buffer = io.BytesIO()
+    pages = [Image.fromarray(smear()), Image.fromarray(smear()[::-1])]
+    pages[0].save(buffer, form, save_all=True, append_images=pages[1:])
+    with pytest.raises(ImageError, match="holds several pages or frames"):
+        decode_image(buffer.getvalue(), "a")
+
+
+def test_a_telephones_preview_behind_the_picture_does_not_matter() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(smear()).save(
+        buffer, "MPO", save_all=True, append_images=[Image.fromarray(smear()[:40, :40])]
+    )
+    assert decode_image(buffer.getvalue(), "a").shape == (60, 80, 3)
+
+
+def with_exif(form: str) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A], exif[0x0132] = 6, "Make", 72.0, "2020:01:01"
+    exif.get_ifd(0x8769)[0x829A] = 0.01
+    return encoded(smear(), form, exif=exif)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of tags that it passes over
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_damaged_exif_gives_an_image_or_an_error_of_ours(form: str) -> None:
+    whole = with_exif(form)
+    where = whole.index(b"Make" if form == "TIFF" else b"MM\0*" if b"MM\0*" in whole else b"II*\0")
+    refused = 0
+    # The type and the count of a tag are in single bytes: each byte of the block is given each type's number.
+    for place in range(max(where - 100, 8), min(where + 100, len(whole))):
+        for value in range(13):
+            damaged = bytearray(whole)
+            damaged[place] = value
+            try:
+                image = decode_image(bytes(damaged), "a")
+            except ImageError:
+                refused += 1
+            else:
+                assert image.ndim == 3
+    assert refused
 
 
 def test_images_below_a_folder_are_listed_by_name_and_others_not(tmp_path: Path) -> None:
@@ -196,3 +275,24 @@ def test_images_below_a_folder_are_listed_by_name_and_others_not(tmp_path: Path)
         "b.JPG",
         "deep/c.tiff",
     ]
+
+
+def test_what_below_a_folder_cannot_be_looked_at_is_listed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").symlink_to("nowhere.png")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "c.png").touch()
+    scandir = os.scandir
+
+    def closed(path: str) -> object:  # as to one who may not read b; the superuser may read everything
+        if path.endswith("b"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    listed = list_images(tmp_path)
+    assert [path.name for path in listed] == ["a.png", "b", "c.png"]
+    for path, complaint in zip(listed, ("No such file", "or listed as folder", "empty"), strict=True):
+        with pytest.raises(ImageError, match=complaint):
+            read_image(path)
