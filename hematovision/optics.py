@@ -23,6 +23,9 @@ MIN_VIGNETTED_SIDE_UM = 70.0
 #: Optical density is cut off here: one part in a thousand of the light is below what a camera resolves.
 MAX_OPTICAL_DENSITY = 3.0
 
+#: A field is enlarged to working scale only up to this size: a 12-megapixel camera's at 0.5 µm per pixel.
+MAX_ENLARGED_PIXELS = 20_000_000
+
 _TILE_UM = 12.0
 # The empty glass is the bright end of a field, but a cell's edge that acts as a lens can be brighter still.
 _GLASS_SHARE = 0.92
@@ -92,7 +95,8 @@ def measure_field(image: RGBImage, um_per_pixel: float) -> Field:
         um_per_pixel: the frame's scale.
 
     Raises:
-        ImageError: the frame has another shape or type, or is black.
+        ImageError: the frame has another shape or type, is black, or would be enlarged beyond
+            `MAX_ENLARGED_PIXELS`.
         SettingError: the scale is no scale.
     """
     check_um_per_pixel(um_per_pixel)
@@ -103,6 +107,12 @@ def measure_field(image: RGBImage, um_per_pixel: float) -> Field:
     height, width = image.shape[:2]
     shrink = um_per_pixel / WORKING_UM_PER_PIXEL
     size = max(8, round(width * shrink)), max(8, round(height * shrink))
+    if shrink > 1 and size[0] * size[1] > MAX_ENLARGED_PIXELS:
+        raise ImageError(
+            f"{width}x{height} pixels at {um_per_pixel:g} µm per pixel would show "
+            f"{width * um_per_pixel / 1000:.1f} mm of the slide; check the scale (hematovision calibrate "
+            "measures it)"
+        )
     # Averaging, where it shrinks, also takes the sensor's noise out.
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR)
     dark = _without_light(small)

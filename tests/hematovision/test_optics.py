@@ -102,6 +102,13 @@ def test_a_frame_of_floats_is_refused() -> None:
         measure_field(np.ones((240, 320, 3)), 0.1)  # type: ignore[arg-type]
 
 
+def test_a_large_frame_at_a_coarse_scale_is_not_enlarged_but_refused() -> None:
+    frame = np.full((1520, 2028, 3), 200, np.uint8)
+    with pytest.raises(ImageError, match=r"2028x1520 pixels at 2 µm per pixel .* 4\.1 mm .*check the scale"):
+        measure_field(frame, 2.0)
+    assert measure_field(frame, 0.5).transmittance.shape == (1900, 2535, 3)
+
+
 @given(st.floats(0.0011, 1.0))
 def test_optical_density_is_the_negative_decimal_logarithm(transmittance: float) -> None:
     density = optical_density(np.full((1, 1), transmittance, np.float32))
