@@ -73,7 +73,8 @@ def find_cells(field: Field) -> list[CellRegion]:
 def most_prominent(regions: list[CellRegion], field: Field) -> CellRegion | None:
     """The cell that a single-cell image is of: the highest score, halved towards the corners.
 
-    Of two like cells the one in the middle is meant; a nucleus cut by the border loses to a whole one anyway.
+    Of two like cells the one in the middle is meant. A nucleus cut by the border is weighed by the part in
+    view like any other: a large dense one can win over a small whole one.
     """
     height, width = field.image.shape[:2]
 
