@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import stat
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -144,7 +145,10 @@ def read_model_file(path: Path | str) -> ModelFile:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise ModelFileError(f"{path}: cannot be read (not a file); check the path")
+        if status.st_size > _MAX_BYTES:
             raise ModelFileError(
                 f"{path}: larger than any model file; give a .tflite made by hematovision convert"
             )

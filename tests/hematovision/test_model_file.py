@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import random
 import zipfile
 from pathlib import Path
@@ -163,6 +164,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.tflite", tmp_path):
         with pytest.raises(ModelFileError, match=r"cannot be read .*check the path"):
             read_model_file(path)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.tflite")
+    with pytest.raises(ModelFileError, match=r"m\.tflite: cannot be read \(not a file\)"):
+        read_model_file(tmp_path / "m.tflite")
 
 
 @pytest.mark.parametrize(
