@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hematovision.errors import ImageError, SettingError
-from hematovision.finder import CellRegion, find_cells, most_prominent
+from hematovision.finder import MAX_NUCLEUS_SIDE_UM, CellRegion, find_cells, most_prominent
 from hematovision.images import read_image
 from hematovision.optics import measure_field
 from train.datasets import DataSet, LabelledImage
@@ -147,7 +147,7 @@ class CellComparison:
         self._nuclei = lru_cache(maxsize=1024)(self._find_nuclei)
 
     def __call__(self, pair: DuplicatePair) -> bool | None:
-        """True or False, or None where a scale is not known or the finder sees no cell."""
+        """True or False, or None where it cannot be told (see `Finding`)."""
         if pair.kind == "exact":
             return True
         onto_first = np.vstack([pair.transform, [0.0, 0.0, 1.0]])
@@ -160,7 +160,7 @@ class CellComparison:
         return verdicts.pop() if len(verdicts) == 1 else None
 
     def _find_nuclei(self, image: LabelledImage) -> tuple[CellRegion, ...]:
-        """The nucleus that a label may mean: the most prominent one, and the one nearest to the middle."""
+        """The nuclei that a label may mean: the most prominent one, and the one nearest to the middle."""
         um_per_pixel = self._scales[image]
         if um_per_pixel is None:
             return ()
@@ -173,7 +173,10 @@ class CellComparison:
         if prominent is None:
             return ()
         height, width = field.image.shape[:2]
-        return prominent, min(regions, key=lambda region: math.dist(region.center, (width / 2, height / 2)))
+        central = min(regions, key=lambda region: math.dist(region.center, (width / 2, height / 2)))
+        # Wider than any nucleus: two cells that touch, of which the label means one.
+        clump = max(*prominent.box[2:], *central.box[2:]) * um_per_pixel > MAX_NUCLEUS_SIDE_UM
+        return () if clump else (prominent, central)
 
 
 def _meets(transform: np.ndarray[Any, Any], moved: CellRegion, fixed: CellRegion) -> bool:

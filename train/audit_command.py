@@ -39,7 +39,7 @@ def audit(context: click.Context, data: Sequence[str], json_path: Path | None) -
     With a scale (FOLDER@0.104: µm per pixel) it tells whether overlapping fields show the same cell.
 
     Exit status: 0 when nothing is wrong, 1 when a file is unreadable, a pair lies across the sides of a
-    split or a cell has two labels, 2 when the command line is wrong.
+    split or a cell has (or may have) two labels, 2 when the command line is wrong.
     """
     datasets = [read_dataset(source) for source in data]
     stderr = Console(stderr=True)
@@ -169,9 +169,10 @@ def _summary(report: AuditReport) -> str:
     if report.is_clean:
         lines.append("Nothing wrong.")
     else:
+        sure = sum(finding.same_cell is True for finding in report.label_conflicts)
         lines.append(
-            f"Wrong: {len(report.unreadable)} unreadable files, {len(report.leaks)} pairs on both sides, "
-            f"{len(report.label_conflicts)} pairs of one cell with two labels."
+            f"Wrong: {len(report.unreadable)} unreadable files, {len(report.leaks)} pairs on both sides, {sure} "
+            f"pairs of one cell with two labels and {len(report.label_conflicts) - sure} that may be so."
         )
     return "\n".join(lines)
 

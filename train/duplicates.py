@@ -81,7 +81,8 @@ def find_duplicates(images: Sequence[LabelledImage], progress: Progress | None =
     """Find the images that show the same piece of a slide.
 
     Only pixels are looked at: not names, labels, sides or originals. The same images in the same order give
-    the same result. About 100 KB of memory are needed for each image.
+    the same result. About 200 KB of memory are needed for each image. Among thousands of images a pair that
+    shares less than a third may be missed.
 
     Args:
         images: of one data set or of several.

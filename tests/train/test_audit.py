@@ -150,6 +150,16 @@ def test_without_a_scale_neighbours_may_be_a_conflict(neighbours: Path) -> None:
     assert conflict.same_cell is None
 
 
+def test_which_of_two_touching_cells_a_label_means_is_not_known(tmp_path: Path) -> None:
+    image = draw_field(1, 700, 400, UM_PER_PIXEL).image.copy()
+    for x in (300, 400):  # nuclei of 10 µm
+        cv2.circle(image, (x, 200), 50, (90, 40, 130), -1, cv2.LINE_AA)
+    save(tmp_path / "lymphocyte/left.png", image[30:370, 130:470])
+    save(tmp_path / "monocyte/right.png", image[30:370, 230:570])
+    (conflict,) = audit_datasets([read_dataset(f"{tmp_path}@{UM_PER_PIXEL}")]).label_conflicts
+    assert conflict.same_cell is None
+
+
 def test_the_json_file_holds_the_whole_report(folder: Path, tmp_path: Path) -> None:
     save(folder / "monocyte/again.png", field(0)[::-1])
     split(folder, {"neutrophil/0.png": "train", "monocyte/again.png": "test"})
