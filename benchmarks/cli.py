@@ -21,7 +21,9 @@ def bench() -> None:
 
 @bench.command()
 @click.argument("collection", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--repetitions", default=300, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--repetitions", default=300, show_default=True, type=click.IntRange(min=1), help="Fields timed."
+)
 def finder(collection: Path | None, repetitions: int) -> None:
     """Leukocytes found and false regions on the annotated Kaggle originals, and time per field.
 
@@ -53,8 +55,8 @@ def finder(collection: Path | None, repetitions: int) -> None:
         _stdout.print(f"missed: {line}")
     timing = time_finder(list_images(collection / "Original_Images")[:20], repetitions)
     _stdout.print(
-        f"{FIELD_SIZE[0]}x{FIELD_SIZE[1]} at {FIELD_UM_PER_PIXEL} µm per pixel, one core, processor time, "
-        f"median of {timing.repetitions}: optics {timing.optics_ms:.1f} ms, finder {timing.find_ms:.1f} ms, "
-        f"together {timing.total_ms:.1f} ms",
+        f"Mosaics of {FIELD_SIZE[0]}x{FIELD_SIZE[1]} at {FIELD_UM_PER_PIXEL} µm per pixel, one core, "
+        f"processor time, median of {timing.repetitions}: optics {timing.optics_ms:.1f} ms, "
+        f"finder {timing.find_ms:.1f} ms, together {timing.total_ms:.1f} ms",
         soft_wrap=True,
     )

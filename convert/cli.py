@@ -1,10 +1,5 @@
 """The command ``hematovision convert``."""
 
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +11,10 @@ from rich.table import Table
 from convert.parity import Limits
 from convert.recipes import RECIPES
 from edge.runtime import available_runtimes
-from hematovision.errors import ConversionError, HematoVisionError, SettingError
+from hematovision.errors import ConversionError, SettingError
 from hematovision.model_file import Manifest, read_keras_manifest
 from train.cells import CellSet, load_training_cells
+from train.quiet import tensorflow_kept_quiet
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from convert.export import Outcome
@@ -97,7 +93,7 @@ def convert(
     console = Console()
     training, development = _read_cells(data, manifest, console)
     outcomes: list[Outcome] = []
-    with console.status("Loading TensorFlow and the Keras model …") as status, _tensorflow_kept_quiet():
+    with console.status("Loading TensorFlow and the Keras model …") as status, tensorflow_kept_quiet():
         from convert.export import convert_network
         from train.network import load_network
 
@@ -155,29 +151,3 @@ def _table(outcomes: "list[Outcome]") -> Table:
             "Δp: how far a probability is from the Keras model's."
         )
     return table
-
-
-@contextmanager
-def _tensorflow_kept_quiet() -> Iterator[None]:
-    """Keep back what is written to standard error, and show it only if something unexpected goes wrong.
-
-    TensorFlow's libraries write dozens of lines about GPUs and dropped options straight to file descriptor 2,
-    most of them before any log level applies.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except HematoVisionError:
-            raise
-        except Exception:
-            kept.seek(0)
-            os.write(shown, kept.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(shown, 2)
-            os.close(shown)

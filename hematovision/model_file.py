@@ -5,7 +5,7 @@ zip with ``manifest.json`` and ``labels.txt``; the zip's comment is the SHA-256 
 hash finds damage and mix-ups; it is not a signature.
 
 Before conversion, the same manifest, less what conversion adds, lies beside the ``.keras`` file as
-``NAME.manifest.json``.
+``NAME.manifest.json``, with a SHA-256 of its own and that of the ``.keras``.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ FORMAT_VERSION = 1
 
 _IDENTIFIER = b"TFL3"  # bytes 4 to 8 of a TensorFlow Lite flatbuffer
 _HEX_DIGITS = 64
+_SEAL = "sha256"
 _MAX_BYTES = 512 * 1024 * 1024
 
 
@@ -224,7 +225,7 @@ def read_keras_manifest(keras_path: Path | str) -> Manifest:
             f"{error.filename}: cannot be read ({error.strerror}); train fit writes NAME.keras and "
             "NAME.manifest.json, keep them together"
         ) from error
-    manifest = Manifest.from_json(text, str(path))
+    manifest = Manifest.from_json(_unsealed(text, path), str(path))
     if manifest.training.get("keras_sha256") != model_hash:
         raise ModelFileError(
             f"{keras_path}: not the model that {path.name} was written for (SHA-256 differs); "
@@ -234,10 +235,30 @@ def read_keras_manifest(keras_path: Path | str) -> Manifest:
 
 
 def write_keras_manifest(keras_path: Path | str, manifest: Manifest) -> None:
-    """Write the manifest beside a ``.keras`` file that is there, and note its SHA-256 in it."""
+    """Write the manifest beside a ``.keras`` file that is there, sealed with the SHA-256 of both."""
     training = {**manifest.training, "keras_sha256": file_hash(Path(keras_path))}
-    text = dataclasses.replace(manifest, training=training).to_json()
-    write_atomically(manifest_path(keras_path), text.encode())
+    content = json.loads(dataclasses.replace(manifest, training=training).to_json())
+    content[_SEAL] = _seal(content)
+    write_atomically(
+        manifest_path(keras_path), (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    )
+
+
+def _unsealed(text: bytes, path: Path) -> str:
+    """The manifest of a sealed file, or `ModelFileError` where it was edited."""
+    try:
+        content = json.loads(text)
+        seal = content.pop(_SEAL)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path}: not a manifest that train fit wrote; copy it again") from error
+    if seal != _seal(content):
+        raise ModelFileError(f"{path}: damaged or edited: its SHA-256 does not match; copy it again")
+    return json.dumps(content)
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """SHA-256 over everything a manifest says, in an order and spacing that do not depend on the file's."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

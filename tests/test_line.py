@@ -81,7 +81,7 @@ def test_trained_converted_and_classifying(data_dir: Path, tmp_path: Path, weigh
     manifest = read_model_file(model).manifest
     assert manifest.recipe == "int8"
     assert manifest.crop.side_px == 32
-    assert manifest.training["data"][0]["name"] == "labels.csv"
+    assert manifest.training["data"][0]["name"] == "cells-labels"
 
     some = [paths[0] for paths in images.values()]
     result = hematovision(

@@ -44,6 +44,7 @@ from train.cells import CellSet, read_cells, read_side, read_varied_training
 from train.datasets import DataSet, LabelledImage, read_dataset
 from train.duplicates import find_duplicates
 from train.evaluate import Evaluation, evaluate
+from train.quiet import tensorflow_kept_quiet
 from train.selection import Selection, require_names, select, shared_cells, training_side
 
 _SCALE_SAMPLE = 60
@@ -65,8 +66,6 @@ The number after @ is the scale in µm per pixel; without it, it is measured fro
 @click.group()
 def train() -> None:
     """Data sets: download, audit. Models: fit, evaluate."""
-    # TensorFlow's C++ side writes a page on starting; its errors come as Python exceptions anyway.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 train.add_command(audit)
@@ -128,7 +127,9 @@ def fit(
     """
     from train import report
     from train.confidence import choose_decline_threshold, fit_temperature
-    from train.fit import FitSettings, fit, predict_logits
+
+    with tensorflow_kept_quiet():
+        from train.fit import FitSettings, fit, predict_logits
 
     fit_settings = FitSettings(**settings, crop=CropSize(crop_um, crop_px))
     if weights != "imagenet" and not Path(weights).is_file():
@@ -288,8 +289,9 @@ def evaluate_command(
 def _open_model(path: Path, runtime: str) -> tuple[Any, Manifest]:
     """A function from crops to logits, and the manifest."""
     if path.suffix == ".keras":
-        from train.fit import predict_logits
-        from train.network import load_network
+        with tensorflow_kept_quiet():
+            from train.fit import predict_logits
+            from train.network import load_network
 
         manifest = read_keras_manifest(path)
         network = load_network(path)

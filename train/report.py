@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -13,7 +13,9 @@ from rich.table import Table
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.model_file import Manifest
 from train.evaluate import Evaluation, Interval, Scores
-from train.fit import EpochResult
+
+if TYPE_CHECKING:  # it imports TensorFlow, which the evaluation of a .tflite needs not wait for
+    from train.fit import EpochResult
 
 matplotlib.use("Agg")  # a picture file, never a window
 
@@ -99,7 +101,7 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
 def fit_markdown(
     manifest: Manifest,
     settings: dict[str, Any],
-    history: Sequence[EpochResult],
+    history: "Sequence[EpochResult]",
     evaluations: Sequence[Evaluation],
 ) -> str:
     """Report of a training run as Markdown."""
@@ -142,7 +144,7 @@ def fit_markdown(
 _SIDES = ("training", "development")
 
 
-def draw_curves(history: Sequence[EpochResult], path: Path) -> None:
+def draw_curves(history: "Sequence[EpochResult]", path: Path) -> None:
     """Loss and accuracy by epoch, as PNG."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     losses, accuracies = figure.subplots(1, 2)

@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.finder import measure_finder, time_finder
 from hematovision.errors import DataSetError
+from hematovision.finder import CellRegion, find_cells
+from hematovision.optics import Field
 
 ANNOTATION = "<annotation>{}</annotation>"
 BOX = (
@@ -57,8 +59,19 @@ def test_a_collection_without_annotations_is_refused(tmp_path: Path) -> None:
         measure_finder(tmp_path)
 
 
-def test_every_step_takes_some_time(collection: Path) -> None:
+def test_the_fields_timed_are_mosaics_at_their_own_scale(
+    collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[tuple[int, ...], int]] = []
+
+    def find(field: Field) -> list[CellRegion]:
+        regions = find_cells(field)
+        seen.append((field.image.shape, len(regions)))
+        return regions
+
+    monkeypatch.setattr("benchmarks.finder.find_cells", find)
     timing = time_finder([collection / "Original_Images/BloodImage_00000.jpg"], 3)
-    assert timing.optics_ms > 0
-    assert timing.find_ms > 0
     assert timing.repetitions == 3
+    # 53 by 40 µm and two cells a field; 128 by 96 µm hold five such wholly and some in part.
+    assert {shape for shape, _ in seen} == {(960, 1280, 3)}
+    assert all(10 <= count <= 18 for _, count in seen)

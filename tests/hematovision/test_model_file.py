@@ -269,6 +269,17 @@ def test_a_keras_file_and_its_manifest_belong_together(tmp_path: Path) -> None:
     assert manifest_path(keras_path).name == "model.manifest.json"
     manifest = read_keras_manifest(keras_path)
     assert dataclasses.replace(manifest, training={"data": "drawn"}) == MANIFEST
+    text = manifest_path(keras_path).read_text()
+    for edited in (
+        text.replace('"decline_below": ', '"decline_below": 0'),
+        text.replace("drawn", "real"),
+        "{}",
+    ):
+        assert edited != text
+        manifest_path(keras_path).write_text(edited)
+        with pytest.raises(ModelFileError, match=r"model\.manifest\.json"):
+            read_keras_manifest(keras_path)
+    manifest_path(keras_path).write_text(text)
     keras_path.write_bytes(b"other weights")
     with pytest.raises(ModelFileError, match="not the model that"):
         read_keras_manifest(keras_path)

@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from hematovision.cli import root
 from hematovision.crops import CropSize
+from hematovision.errors import ModelFileError
 from hematovision.model_file import Manifest, write_keras_manifest
 
 
@@ -30,6 +31,8 @@ def folder(tmp_path: Path) -> Path:
         (["{folder}@0.1", "--weights", "none.h5"], 2, "none.h5: no such file"),
         (["{folder}@0"], 2, "µm per pixel is 0"),
         (["{folder}@0.1", "--epochs", "0"], 2, "epochs: cannot be"),
+        (["{folder}@0.1", "--seed", "-1"], 2, "--seed"),
+        (["{folder}@0.1", "{folder}@0.1"], 1, "2 of the data sets are called lab"),
         (["{folder}@0.1", "--crop-px", "100"], 2, "crop side in pixels: cannot be"),
         (["{folder}"], 1, "red cells"),
         ([], 2, "Missing argument"),
@@ -40,7 +43,7 @@ def test_fit_says_what_is_wrong(folder: Path, options: list[str], status: int, c
     result = hematovision("train", "fit", *arguments, "--out", folder.parent / "run")
     assert result.exit_code == status
     assert complaint in result.output
-    assert "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit)
 
 
 def test_evaluate_refuses_a_keras_file_that_its_manifest_was_not_written_for(folder: Path) -> None:
@@ -66,8 +69,16 @@ def test_evaluate_refuses_the_same_data_set_twice(folder: Path) -> None:
     model = folder.parent / "model.keras"
     model.touch()
     result = hematovision("train", "evaluate", model, f"{folder}@0.1", f"{folder}@0.1")
+    assert result.exit_code == 1
+    assert "2 of the data sets are called lab" in result.output
+
+
+def test_only_what_was_not_learnt_from_is_recorded_as_accuracy(folder: Path) -> None:
+    model = folder.parent / "model.keras"
+    model.touch()
+    result = hematovision("train", "evaluate", model, f"{folder}@0.1", "--side", "train", "--write")
     assert result.exit_code == 2
-    assert "the same data set twice" in result.output
+    assert "--write with --side train" in result.output
 
 
 def test_evaluate_refuses_a_missing_model(folder: Path) -> None:
@@ -108,3 +119,25 @@ def test_what_was_compared_before_is_not_compared_again(
     monkeypatch.setattr("train.cli.find_duplicates", lambda *_: pytest.fail("searched again"))
     again = hematovision("train", "fit", f"{folder}@0.1", "--out", run, "--weights", __file__)
     assert again.output.splitlines()[-1] == first.output.splitlines()[-1]
+
+
+def test_a_damaged_record_of_shared_cells_is_named(folder: Path) -> None:
+    run = folder.parent / "run"
+    run.mkdir()
+    (run / "shared_cells.json").write_text("{")
+    result = hematovision("train", "fit", f"{folder}@0.1", "--out", run, "--weights", __file__)
+    assert result.exit_code == 2
+    assert "shared_cells.json: damaged" in result.output
+
+
+def test_imagenet_weights_that_cannot_be_fetched_are_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.network import build_network
+
+    def unreachable(**_: object) -> None:
+        raise Exception("URL fetch failure on https://…: None -- no route")
+
+    monkeypatch.setattr("keras.applications.MobileNetV2", unreachable)
+    with pytest.raises(ModelFileError, match=r"cannot be fetched \(URL fetch failure.*--weights"):
+        build_network(32, "imagenet")
