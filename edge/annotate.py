@@ -1,6 +1,7 @@
 """A copy of a picture with its cells boxed and named."""
 
 import io
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edge.pipeline import NamedCell
 from hematovision.cell_classes import CELL_CLASSES, UNCLASSIFIED, UNCLASSIFIED_COLOR
-from hematovision.errors import SettingError
-from hematovision.images import RGBImage
+from hematovision.errors import ImageError, SettingError
+from hematovision.images import RGBImage, shown_path
 
 _COLORS = {one.name: one.color for one in CELL_CLASSES} | {UNCLASSIFIED: UNCLASSIFIED_COLOR}
 _WHITE = (255, 255, 255)
@@ -50,27 +51,48 @@ def annotate(image: RGBImage, cells: Sequence[NamedCell]) -> RGBImage:
     return np.asarray(canvas)
 
 
+def prepare_folder(folder: Path) -> None:
+    """Make a folder where there is none yet, and try whether it can be written to.
+
+    Raises:
+        SettingError: it cannot, or is none.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingError(
+            f"{folder}: cannot be written to ({error.strerror}); name another folder"
+        ) from error
+
+
 def write_new(image: RGBImage, folder: Path, stem: str) -> Path:
     """Write a picture as JPEG under a name that no file has yet, and return its path.
 
+    Args:
+        image: (height, width, 3) uint8 RGB.
+        folder: where to.
+        stem: its name less the ending; folders in it are made.
+
     Raises:
-        SettingError: the folder cannot be written to, or is none.
+        ImageError: it cannot be written.
     """
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    number = 1
+    path, number = folder / f"{stem}.jpg", 1
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            path = folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
             try:
                 with path.open("xb") as file:
                     file.write(buffer.getvalue())
             except FileExistsError:
                 number += 1
+                path = folder / f"{stem}-{number}.jpg"
             else:
                 return path
     except OSError as error:
-        raise SettingError(
-            f"{folder}: cannot be written to ({error.strerror}); name another folder"
+        raise ImageError(
+            f"{shown_path(path)}: the copy cannot be written ({error.strerror}); check name and free space"
         ) from error

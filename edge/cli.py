@@ -1,6 +1,7 @@
 """The commands of the device: classify, run, demo."""
 
 import math
+import os
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from edge.annotate import annotate, write_new
+from edge.annotate import annotate, prepare_folder, write_new
 from edge.cameras import Camera, Frame, LostFrame, open_camera
 from edge.cameras.folder import FolderCamera
 from edge.cameras.video import VIDEO_SUFFIXES, VideoCamera
@@ -17,8 +18,8 @@ from edge.classifier import Classifier, default_model_path
 from edge.output import CellTable, CsvRows, JsonLines, Output
 from edge.pipeline import NamedField, name_cells, name_frames
 from edge.runtime import AUTO, PACKAGES, default_threads
-from edge.scale import choose_scale
-from hematovision.errors import CameraError, SettingError
+from edge.scale import ScaleWatch, choose_scale
+from hematovision.errors import CameraError, ImageError, SettingError
 from hematovision.model_file import read_model_file
 from hematovision.phantom import PhantomField, draw_field
 
@@ -69,30 +70,45 @@ def classify(
 
     What cannot be read is reported and the rest is still classified; the exit status is then 1.
     """
+    if copies is not None:
+        prepare_folder(Path(copies))
     classifier = _load(model, runtime)
     scale = _scale(um_per_pixel, [_camera_of(path, _NO_SCALE) for path in paths])
+    watch = ScaleWatch(scale)
     output = _OUTPUTS[form]()
     looked_at = cells = failed = 0
-    for path in paths:
-        camera = _camera_of(path, scale)
-        try:
-            with camera:
-                for result in name_frames(camera, classifier, single):
-                    if isinstance(result, LostFrame):
-                        failed += 1
-                        click.echo(f"Error: {result.error}", err=True)
-                        output.failure(result.source, _number(camera, result), result.error)
-                        continue
-                    looked_at += 1
-                    cells += len(result.cells)
-                    output.field(result.frame.source, _number(camera, result.frame), result)
-                    if copies is not None:
-                        _write_copy(Path(copies), camera, result)
-        except CameraError as error:
-            failed += 1
-            click.echo(f"Error: {error}", err=True)
-            output.failure(path, None, str(error))
-    output.end()
+
+    def fail(image: str, frame: int | None, error: str) -> None:
+        nonlocal failed
+        failed += 1
+        click.echo(f"Error: {error}", err=True)
+        output.failure(image, frame, error)
+
+    try:
+        for path in paths:
+            camera = _camera_of(path, scale)
+            try:
+                with camera:
+                    for result in name_frames(camera, classifier, single):
+                        if isinstance(result, LostFrame):
+                            fail(result.source, _number(camera, result), result.error)
+                            continue
+                        looked_at += 1
+                        cells += len(result.cells)
+                        source, number = result.frame.source, _number(camera, result.frame)
+                        output.field(source, number, result)
+                        _notice(watch.see(result.frame, camera))
+                        if copies is not None:
+                            try:
+                                stem = _copy_stem(path, source, number)
+                                write_new(annotate(result.frame.image, result.cells), Path(copies), stem)
+                            except ImageError as error:
+                                fail(source, number, str(error))
+            except CameraError as error:
+                fail(path, None, str(error))
+    finally:
+        # A table is shown also where something ends the batch half-way.
+        output.end()
     click.echo(_made_with(classifier, scale), err=True)
     click.echo(f"Looked at: {looked_at}. White cells: {cells}. Failed: {failed}.", err=True)
     if failed:
@@ -125,6 +141,7 @@ def run(spec: str, model: str | None, runtime: str, um_per_pixel: float | None) 
         )
     classifier = _load(model, runtime)
     scale = _scale(um_per_pixel, [camera])
+    watch = ScaleWatch(scale)
     tally = Tally(classifier.model.manifest)
     console = Console(highlight=False)
     console.print(_made_with(classifier, scale), markup=False, soft_wrap=True)
@@ -135,6 +152,8 @@ def run(spec: str, model: str | None, runtime: str, um_per_pixel: float | None) 
                 tally.add(result)
                 if isinstance(result, LostFrame):
                     click.echo(f"Error: {result.error}", err=True)
+                else:
+                    _notice(watch.see(result.frame, camera))
                 live.update(tally.table())
         except KeyboardInterrupt:
             stopped = True
@@ -157,6 +176,8 @@ def demo(model: str | None, runtime: str, out: str | None) -> None:
     It shows that everything is installed and runs. The model was trained on real cells, not on drawn ones:
     how many of these it names right says nothing about how well it does on a smear.
     """
+    if out is not None:
+        prepare_folder(Path(out))
     classifier = _load(model, runtime)
     field = draw_field(_DEMO_SEED)
     frame = Frame.now(field.image, 0, field.um_per_pixel, "phantom")
@@ -185,14 +206,19 @@ def _load(model: str | None, runtime: str) -> Classifier:
 
 def _scale(given: float | None, cameras: list[Camera]) -> float:
     um_per_pixel, notice = choose_scale(given, cameras)
-    if notice:
-        click.echo(notice, err=True)
+    _notice(notice)
     return um_per_pixel
+
+
+def _notice(line: str | None) -> None:
+    if line is not None:
+        click.echo(line, err=True)
 
 
 def _camera_of(path: str, um_per_pixel: float) -> Camera:
     """A video by its ending; else a folder of images or a single one."""
-    if Path(path).suffix.lower() in VIDEO_SUFFIXES and not Path(path).is_dir():
+    # Unlike Path's, this raises nothing for a path that cannot be looked at: opening the camera tells why.
+    if Path(path).suffix.lower() in VIDEO_SUFFIXES and not os.path.isdir(path):  # noqa: PTH112
         return VideoCamera(path, um_per_pixel)
     return FolderCamera(path, um_per_pixel)
 
@@ -202,10 +228,12 @@ def _number(camera: Camera, frame: Frame | LostFrame) -> int | None:
     return None if camera.places_apart else frame.sequence
 
 
-def _write_copy(folder: Path, camera: Camera, named: NamedField) -> None:
-    number = _number(camera, named.frame)
-    stem = Path(named.frame.source).stem + ("" if number is None else f"-{number:06d}") + "_cells"
-    write_new(annotate(named.frame.image, named.cells), folder, stem)
+def _copy_stem(given: str, source: str, number: int | None) -> str:
+    """Name of a copy: with the folder that was given, what lies below it and the ending, so that it tells."""
+    name = Path(source).name
+    if source != given:
+        name = f"{Path(given).resolve().name}/{Path(source).relative_to(given)}"
+    return name + ("" if number is None else f"-{number:06d}") + "_cells"
 
 
 def _made_with(classifier: Classifier, um_per_pixel: float) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from edge.pipeline import NamedCell, NamedField
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.images import shown_path
 
 _CSV_COLUMNS = (
     *("image", "frame", "class", "probability", *CLASS_NAMES, "x", "y", "width", "height", "center_x"),
@@ -28,7 +29,7 @@ class Output(Protocol):
         """Say what was found."""
 
     def failure(self, image: str, frame: int | None, error: str) -> None:
-        """Say what could not be looked at."""
+        """Say what could not be looked at, or whose copy could not be written."""
 
     def end(self) -> None:
         """Say what was kept to the end."""
@@ -86,9 +87,11 @@ class CsvRows:
     def failure(self, image: str, frame: int | None, error: str) -> None:
         """Write a row with the error in its last column."""
         self._writer.writerow({"image": image, "frame": frame, "error": error})
+        sys.stdout.flush()
 
     def end(self) -> None:
-        """Nothing is left to say."""
+        """Let go of the header, where nothing followed it."""
+        sys.stdout.flush()
 
 
 class CellTable:
@@ -138,7 +141,8 @@ class CellTable:
 
     def _add(self, image: str, frame: int | None, *cells: str) -> None:
         # As Text: a path may hold what rich takes for markup.
-        self._table.add_row(*(Text(text) for text in (image, "" if frame is None else str(frame), *cells)))
+        place = shown_path(image), "" if frame is None else str(frame)
+        self._table.add_row(*(Text(text) for text in (*place, *cells)))
 
 
 def _record(cell: NamedCell) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The scale that a batch is looked at with: given, and checked on its red cells, or measured from them."""
+"""The scale that a batch is looked at with: given or measured, and checked on the red cells in view."""
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
@@ -9,14 +10,52 @@ from numpy.typing import NDArray
 
 from edge.cameras import Camera, Frame
 from hematovision.errors import CalibrationError, CameraError, ImageError
+from hematovision.images import shown_path
 from hematovision.optics import check_um_per_pixel
-from hematovision.red_cells import measure_red_cells, measure_scale, scale_warning
+from hematovision.red_cells import DISAGREEMENT, measure_red_cells, measure_scale, scale_warning
 
 # Enough for a scale to within a per cent or two; and how many frames are searched for them.
 _ENOUGH_RED_CELLS = 200
 _MOST_FRAMES = 40
 # Neighbouring frames of a video show the same red cells.
 _VIDEO_STEP = 25
+# Frames whose red cells are pooled: at a handful in each, enough for a median that chance does not move.
+_WINDOW = 20
+
+
+class ScaleWatch:
+    """Measures red cells while a batch is looked at, and says when they disagree with the batch's scale.
+
+    It remembers the last `_WINDOW` frames measured, so that a change in the middle of a batch is noticed.
+    """
+
+    def __init__(self, um_per_pixel: float) -> None:
+        self._um_per_pixel = um_per_pixel
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=_WINDOW)
+        self._told = um_per_pixel
+
+    def see(self, frame: Frame, camera: Camera) -> str | None:
+        """A line for the user where red cells disagree by more than 15 %; once until they change again.
+
+        Every image is measured, and every 25th frame of a video.
+        """
+        if frame.sequence % _step(camera):
+            return None
+        self._recent.append(_red_cells(frame))
+        try:
+            measured = measure_scale(self._recent).um_per_pixel
+        except CalibrationError:  # too few to say
+            return None
+        warning = scale_warning(self._um_per_pixel, self._recent)
+        if warning is None:
+            # Not at the first agreement: red cells just at the limit would be told of again and again.
+            if abs(measured / self._um_per_pixel - 1) <= DISAGREEMENT / 2:
+                self._told = self._um_per_pixel
+            return None
+        if abs(measured / self._told - 1) <= DISAGREEMENT:
+            return None
+        self._told = measured
+        return f"{shown_path(frame.source)}: {warning}"
 
 
 def choose_scale(given: float | None, cameras: Iterable[Camera]) -> tuple[float, str | None]:
@@ -24,20 +63,18 @@ def choose_scale(given: float | None, cameras: Iterable[Camera]) -> tuple[float,
 
     Args:
         given: what the user said, or None to measure it.
-        cameras: the batch, each camera closed; the first frames are read for their red cells.
+        cameras: the batch, each camera closed; where nothing was given, the first frames are read.
 
     Returns:
-        µm per pixel, and a line for the user: how it was measured, or that the red cells disagree with what
-        was given; None where there is nothing to say. The scale is NaN, which nothing is classified with,
-        where nothing was given and not one frame can be read.
+        µm per pixel, and a line for the user: how it was measured; None where it was given. The scale is NaN,
+        which nothing is classified with, where nothing was given and not one frame can be read.
 
     Raises:
         SettingError: what was given is no scale.
         CalibrationError: nothing was given, and there are too few red cells to measure it.
     """
     if given is not None:
-        check_um_per_pixel(given)
-        return given, scale_warning(given, sample_red_cells(cameras))
+        return check_um_per_pixel(given), None
     diameters = sample_red_cells(cameras)
     if not diameters:
         return math.nan, None
@@ -60,7 +97,7 @@ def sample_red_cells(cameras: Iterable[Camera]) -> list[NDArray[np.float32]]:
     for camera in cameras:
         try:
             with camera:
-                for frame in islice(camera.frames(), 0, None, 1 if camera.places_apart else _VIDEO_STEP):
+                for frame in islice(camera.frames(), 0, None, _step(camera)):
                     if isinstance(frame, Frame):
                         diameters.append(_red_cells(frame))
                     if len(diameters) >= _MOST_FRAMES or sum(map(len, diameters)) >= _ENOUGH_RED_CELLS:
@@ -68,6 +105,10 @@ def sample_red_cells(cameras: Iterable[Camera]) -> list[NDArray[np.float32]]:
         except CameraError:
             continue
     return diameters
+
+
+def _step(camera: Camera) -> int:
+    return 1 if camera.places_apart else _VIDEO_STEP
 
 
 def _red_cells(frame: Frame) -> NDArray[np.float32]:

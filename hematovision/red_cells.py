@@ -159,7 +159,7 @@ def scale_warning(um_per_pixel: float, diameters: Sequence[NDArray[np.float32]])
     if abs(difference) <= DISAGREEMENT or measured.low <= um_per_pixel <= measured.high:
         return None
     return (
-        f"µm per pixel is given as {um_per_pixel:.4g}, but by {measured.cells} red cells in view it is "
+        f"µm per pixel is taken as {um_per_pixel:.4g}, but by {measured.cells} red cells in view it is "
         f"{measured.um_per_pixel:.4f} ({measured.low:.4f} to {measured.high:.4f}); check the magnification, "
         "or measure the scale with hematovision calibrate"
     )

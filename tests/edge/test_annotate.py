@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.annotate import annotate, write_new
+from edge.annotate import annotate, prepare_folder, write_new
 from edge.classifier import Prediction
 from edge.pipeline import NamedCell
 from hematovision.cell_classes import CELL_CLASSES
-from hematovision.errors import SettingError
+from hematovision.errors import ImageError, SettingError
 from hematovision.finder import CellRegion
 from hematovision.images import read_image
 
@@ -58,4 +58,14 @@ def test_no_file_is_ever_overwritten(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingError, match="file: cannot be written to"):
-        write_new(PINK, tmp_path / "file", "x")
+        prepare_folder(tmp_path / "file")
+
+
+def test_a_folder_is_made_and_nothing_is_left_in_it(tmp_path: Path) -> None:
+    prepare_folder(tmp_path / "new" / "deep")
+    assert list((tmp_path / "new" / "deep").iterdir()) == []
+
+
+def test_a_copy_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"a\.jpg: the copy cannot be written \(File name too long\)"):
+        write_new(PINK, tmp_path, "a" * 300)

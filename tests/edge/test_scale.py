@@ -1,15 +1,17 @@
-"""The scale of a batch is given and checked, or measured."""
+"""The scale of a batch is given or measured, and checked while the batch is looked at."""
 
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from edge.cameras import Camera
+from edge.cameras import Camera, Frame
 from edge.cameras.folder import FolderCamera
-from edge.scale import choose_scale, sample_red_cells
+from edge.cameras.video import VideoCamera
+from edge.scale import ScaleWatch, choose_scale, sample_red_cells
 from hematovision.errors import CalibrationError, SettingError
 from hematovision.phantom import draw_field
 
@@ -37,16 +39,77 @@ def test_it_is_measured_from_the_red_cells_where_nothing_is_given(smear: Path) -
     assert "red cells in 3 images" in notice
 
 
-def test_what_is_given_is_used_and_agreement_is_not_remarked_on(smear: Path) -> None:
-    assert choose_scale(0.13, cameras(smear)) == (0.13, None)
+def test_what_is_given_is_used_and_nothing_is_read_for_it() -> None:
+    assert choose_scale(0.13, cameras(Path("nowhere"))) == (0.13, None)
 
 
-@pytest.mark.parametrize("given", [DRAWN_UM_PER_PIXEL / 1.3, DRAWN_UM_PER_PIXEL * 1.3])
-def test_what_is_given_is_used_but_the_red_cells_disagreement_is_said(smear: Path, given: float) -> None:
-    um_per_pixel, notice = choose_scale(given, cameras(smear))
-    assert um_per_pixel == given
-    assert notice is not None
-    assert "check the magnification" in notice
+class Sizes:
+    """Stands for the measurement of a frame: so many red cells of 7.5 µm at the scale."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rng = np.random.default_rng(1)
+        self.um_per_pixel, self.cells = 0.1, 10
+        self.frames = 0
+        monkeypatch.setattr("edge.scale.measure_red_cells", self.measure)
+
+    def measure(self, image: object) -> NDArray[np.float32]:
+        self.frames += 1
+        return self.rng.normal(7.5, 0.3, self.cells).astype(np.float32) / np.float32(self.um_per_pixel)
+
+    def warnings(self, watch: ScaleWatch, um_per_pixel: float, frames: int, camera: Camera) -> list[str]:
+        self.um_per_pixel = um_per_pixel
+        said = [watch.see(Frame.now(BLACK, n, 0.1, f"{n}.png"), camera) for n in range(frames)]
+        return [line for line in said if line is not None]
+
+
+BLACK = np.zeros((64, 64, 3), np.uint8)
+IMAGES, VIDEO = FolderCamera("x", 0.1), VideoCamera("x.mp4", 0.1)
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> Sizes:
+    return Sizes(monkeypatch)
+
+
+@pytest.mark.parametrize("off", [0.9, 1.0, 1.1])
+def test_agreement_is_not_remarked_on(sizes: Sizes, off: float) -> None:
+    assert sizes.warnings(ScaleWatch(0.1), 0.1 * off, 100, IMAGES) == []
+
+
+@pytest.mark.parametrize("off", [0.5, 1 / 1.3, 1.3, 2.0])
+def test_disagreement_is_said_once_and_at_once(sizes: Sizes, off: float) -> None:
+    (warning,) = sizes.warnings(ScaleWatch(0.1), 0.1 * off, 100, IMAGES)
+    assert "check the magnification" in warning
+    assert warning.startswith(("0.png: ", "1.png: "))
+
+
+@pytest.mark.parametrize("off", [0.5, 0.8, 1.25, 2.0])
+def test_each_change_is_said_once_however_late_it_comes(sizes: Sizes, off: float) -> None:
+    watch = ScaleWatch(0.1)
+    assert sizes.warnings(watch, 0.1, 200, IMAGES) == []
+    assert len(sizes.warnings(watch, 0.1 * off, 60, IMAGES)) == 1
+    assert sizes.warnings(watch, 0.1, 60, IMAGES) == []
+    assert len(sizes.warnings(watch, 0.1 * off, 60, IMAGES)) == 1
+
+
+def test_red_cells_just_at_the_limit_are_not_told_of_again_and_again(sizes: Sizes) -> None:
+    watch = ScaleWatch(0.1)
+    assert len(sizes.warnings(watch, 0.118, 40, IMAGES)) == 1
+    for off in (1.13, 1.18, 1.13, 1.18):
+        assert sizes.warnings(watch, 0.1 * off, 40, IMAGES) == []
+
+
+def test_too_few_red_cells_say_nothing_until_there_are_enough(sizes: Sizes) -> None:
+    watch = ScaleWatch(0.2)
+    frame = Frame.now(BLACK, 0, 0.2, "x")
+    sizes.cells = 9
+    assert watch.see(frame, IMAGES) is None
+    assert watch.see(frame, IMAGES) is not None
+
+
+def test_of_a_video_every_25th_frame_is_measured(sizes: Sizes) -> None:
+    sizes.warnings(ScaleWatch(0.1), 0.1, 101, VIDEO)
+    assert sizes.frames == 5
 
 
 @pytest.mark.parametrize("given", [0.0, -0.1, math.nan, math.inf, 50.0])
