@@ -170,9 +170,10 @@ def _summary(report: AuditReport) -> str:
         lines.append("Nothing wrong.")
     else:
         sure = sum(finding.same_cell is True for finding in report.label_conflicts)
+        unsure = len(report.label_conflicts) - sure
         lines.append(
-            f"Wrong: {len(report.unreadable)} unreadable files, {len(report.leaks)} pairs on both sides, {sure} "
-            f"pairs of one cell with two labels and {len(report.label_conflicts) - sure} that may be so."
+            f"Wrong: {len(report.unreadable)} unreadable files, {len(report.leaks)} pairs on both sides, "
+            f"{sure} pairs of one cell with two labels and {unsure} that may be so."
         )
     return "\n".join(lines)
 
