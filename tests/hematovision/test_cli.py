@@ -1,8 +1,11 @@
 """The root command: quick, lazy, and one line where something is wrong."""
 
 import importlib
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -12,9 +15,11 @@ from hematovision import __version__
 from hematovision.cli import root
 from hematovision.errors import HematoVisionError, SettingError
 
+PROGRAM = (sys.executable, "-m", "hematovision")
+
 
 def in_a_new_process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "hematovision", *arguments], capture_output=True, text=True)
+    return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
 
 
 def test_help_lists_every_command_and_loads_none_of_them() -> None:
@@ -39,16 +44,34 @@ def test_help_lists_every_command_and_loads_none_of_them() -> None:
     }
 
 
+def every_command(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for child in group.list_commands(context):
+        command = group.get_command(context, child)
+        assert command is not None
+        yield f"{name} {child}".lstrip(), command
+        if isinstance(command, click.Group):
+            yield from every_command(command, f"{name} {child}")
+
+
+def test_every_command_has_help_on_itself_and_its_options() -> None:
+    commands = dict(every_command(root))
+    assert {"bench", "calibrate", "classify", "convert", "demo", "run", "train", "train fit"} <= set(commands)
+    assert [name for name, command in commands.items() if not command.help] == []
+    unexplained = [
+        f"{name} {option.opts[0]}"
+        for name, command in commands.items()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert unexplained == []
+
+
 @pytest.mark.parametrize("command", ["calibrate", "classify", "demo", "run"])
-def test_every_command_of_the_device_has_help_on_itself_and_its_options(command: str) -> None:
+def test_help_on_a_command_of_the_device_is_shown(command: str) -> None:
     result = CliRunner().invoke(root, [command, "--help"])
     assert result.exit_code == 0
-    found = root.get_command(click.Context(root), command)
-    assert found is not None
-    assert found.help
-    for parameter in found.params:
-        if isinstance(parameter, click.Option):
-            assert parameter.help, f"{command} {parameter.name}"
+    assert "--help" in result.stdout
 
 
 def test_version_is_the_packages() -> None:
@@ -59,6 +82,43 @@ def test_an_unknown_command_is_a_wrong_use() -> None:
     finished = in_a_new_process("diagnose")
     assert finished.returncode == 2
     assert "No such command 'diagnose'" in finished.stderr
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """Not an image: what is said of it is said on standard output too."""
+    (tmp_path / "a.png").write_text("hello")
+    return tmp_path / "a.png"
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_standard_output_that_cannot_be_written_is_one_line(form: str, image: Path) -> None:
+    command = [*PROGRAM, "classify", str(image), "--format", form]
+    with Path("/dev/full").open("w") as full:
+        finished = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert finished.returncode == 1
+    errors = [line for line in finished.stderr.splitlines() if "a.png" not in line and "INFO" not in line]
+    assert errors == [
+        "Error: standard output cannot be written (No space left on device), results are lost; "
+        "write it elsewhere"
+    ]
+
+
+def test_standard_output_that_is_closed_is_one_line() -> None:
+    finished = subprocess.run(
+        ["sh", "-c", 'exec "$0" "$@" >&-', *PROGRAM, "--version"], stderr=subprocess.PIPE, text=True
+    )
+    assert finished.returncode == 1
+    assert finished.stderr == ("Error: standard output is closed, results would be lost; send it somewhere\n")
+
+
+def test_a_reader_that_has_seen_enough_ends_the_program_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    finished = subprocess.run([*PROGRAM, "--help"], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert finished.stderr == ""
 
 
 def test_an_error_of_ours_is_one_line_without_a_traceback() -> None:
