@@ -47,25 +47,13 @@ def test_the_wheel_holds_every_module_and_every_model_of_the_device(wheel: Path,
     assert not {name for name in held if name.startswith("tests/") or name.endswith(".keras")}
 
 
-def test_a_wheel_installed_elsewhere_classifies(
-    wheel: Path, repository: Path, model_path: Path, tmp_path: Path
-) -> None:
+def test_a_wheel_installed_elsewhere_classifies_with_the_model_it_brings(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     pip("install", "--no-deps", "--target", site, wheel)
     field = draw_field(1, 640, 480, 0.125)
     Image.fromarray(field.image).save(tmp_path / "smear.png")
     finished = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "hematovision",
-            "classify",
-            "smear.png",
-            "--model",
-            model_path,
-            "--format",
-            "csv",
-        ],
+        [sys.executable, "-m", "hematovision", "classify", "smear.png", "--format", "csv"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(site)},
         capture_output=True,
@@ -74,6 +62,7 @@ def test_a_wheel_installed_elsewhere_classifies(
     )
     assert finished.returncode == 0, finished.stderr
     assert len(finished.stdout.splitlines()) == 1 + len(field.cells)
+    assert "hematovision-int8.tflite (" in finished.stderr
     where = subprocess.run(
         [sys.executable, "-c", "import hematovision, edge; print(hematovision.__file__, edge.__file__)"],
         cwd=tmp_path,
