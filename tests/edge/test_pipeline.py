@@ -1,5 +1,6 @@
 """From a frame to named cells."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -80,9 +81,10 @@ def test_a_black_frame_is_lost_by_name_and_the_next_is_looked_at(classifier: Cla
     black = frame_of(np.zeros((300, 400, 3), np.uint8))
     with pytest.raises(ImageError):
         name_cells(black, classifier)
+    black = dataclasses.replace(black, source="drawn\n")
     lost, named = name_frames(GivenFrames(black, frame_of(FIELD.image)), classifier)
     assert isinstance(lost, LostFrame)
-    assert lost.error.startswith("drawn: the field is black")
+    assert lost.error.startswith("drawn\\n: the field is black")  # on one line, whatever the file is called
     assert isinstance(named, NamedField)
 
 

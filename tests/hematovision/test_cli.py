@@ -95,8 +95,10 @@ def image(tmp_path: Path) -> Path:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_standard_output_that_cannot_be_written_is_one_line(form: str, image: Path) -> None:
     command = [*PROGRAM, "classify", str(image), "--format", form]
+    # As a shell starts it: what is written is kept in a buffer first.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:
-        finished = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        finished = subprocess.run(command, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True)
     assert finished.returncode == 1
     errors = [line for line in finished.stderr.splitlines() if "a.png" not in line and "INFO" not in line]
     assert errors == [
