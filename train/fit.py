@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ WEIGHT_DECAY = 0.01
 COLLECTION_BALANCE = 0.5
 WARM_UP_EPOCHS = 1
 
+_THREADS = 2
+_AHEAD = 8  # batches
 _STATE = "state.keras"
 _HISTORY = "history.json"
 _SETTINGS = "settings.json"
@@ -79,14 +82,13 @@ StepProgress = Callable[[int, int, float], None]
 EpochDone = Callable[[EpochResult], None]
 
 
-class BalancedBatches(keras.utils.PyDataset):
+class BalancedBatches:
     """Batches of augmented crops in which every class is as frequent as any other.
 
     Batch ``i`` of epoch ``e`` depends on seed, e and i alone: a resumed run sees what it would have seen.
     """
 
     def __init__(self, cells: CellSet, settings: FitSettings, epoch: int) -> None:
-        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self._cells = cells
         self._settings = settings
         self._epoch = epoch
@@ -188,10 +190,9 @@ def fit(
         )
     for epoch in range(len(history), settings.epochs):
         started = time.monotonic()
-        ticker = _Ticker(on_step, epoch * steps, settings.epochs * steps)
         batches = BalancedBatches(training, settings, epoch)
-        losses = network.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[ticker]).history["loss"]
-        result = _look(network, development, epoch + 1, float(losses[-1]), started)
+        loss = _learn(network, batches, epoch * steps, settings.epochs * steps, on_step)
+        result = _look(network, development, epoch + 1, loss, started)
         history.append(result)
         _keep(folder, network, history)
         on_epoch(result)
@@ -216,15 +217,25 @@ def predict_logits(network: keras.Model, crops: NDArray[np.uint8]) -> NDArray[np
     return np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)), np.float32)
 
 
-class _Ticker(keras.callbacks.Callback):
-    """Reports each step of one epoch."""
+def _learn(
+    network: keras.Model, batches: BalancedBatches, before: int, total: int, on_step: StepProgress
+) -> float:
+    """One epoch, after so many steps out of so many in all; its mean loss.
 
-    def __init__(self, on_step: StepProgress, before: int, total: int) -> None:
-        super().__init__()
-        self._on_step, self._before, self._total = on_step, before, total
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._on_step(self._before + batch + 1, self._total, float((logs or {}).get("loss", float("nan"))))
+    Batches are made by threads ahead of their use. Keras's own loader for that, PyDataset, was seen to stall
+    at the end of short epochs.
+    """
+    network.reset_metrics()
+    loss, steps = float("nan"), len(batches)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        ahead = deque(pool.submit(batches.__getitem__, step) for step in range(min(_AHEAD, steps)))
+        for step in range(steps):
+            crops, targets = ahead.popleft().result()
+            if step + _AHEAD < steps:
+                ahead.append(pool.submit(batches.__getitem__, step + _AHEAD))
+            loss = float(network.train_on_batch(crops, targets, return_dict=True)["loss"])
+            on_step(before + step + 1, total, loss)
+    return loss
 
 
 def _look(network: keras.Model, development: CellSet, epoch: int, loss: float, started: float) -> EpochResult:
