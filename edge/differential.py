@@ -84,15 +84,16 @@ def classifier_error(accuracy: Mapping[str, Any]) -> str:
     """What is to be said beside the limits of a differential: the classifier's own error.
 
     Args:
-        accuracy: the manifest's; ``sets`` in it is a list of ``name``, ``cells``, ``accuracy``, ``low``,
-            ``high``, the last three from 0 to 1.
+        accuracy: the manifest's; ``sets`` in it is a list of ``name``, ``cells``, ``originals``,
+            ``accuracy``, ``low``, ``high``, the last three from 0 to 1.
 
     Raises:
         ModelFileError: the record has another form.
     """
     try:
         measured = [
-            f"{one['name']}: {one['accuracy']:.1%} right of {one['cells']} cells "
+            f"{one['name']}: {one['accuracy']:.1%} right of {one['cells']} images of "
+            f"{one['originals']} cells "
             f"({one['low']:.1%} to {one['high']:.1%})"
             for one in accuracy.get("sets", ())
         ]

@@ -108,11 +108,15 @@ def test_a_name_that_is_no_class_is_not_counted_as_something_else() -> None:
 
 def test_the_classifiers_own_error_is_said_to_come_on_top_and_how_large_it_was() -> None:
     text = classifier_error(
-        {"sets": [{"name": "PBC test", "cells": 800, "accuracy": 0.9875, "low": 0.977, "high": 0.994}]}
+        {
+            "sets": [
+                {"name": "TEST", "cells": 2487, "originals": 71, "accuracy": 0.88, "low": 0.74, "high": 0.97}
+            ]
+        }
     )
     assert "sampling only" in text
     assert "comes on top" in text
-    assert "PBC test: 98.8% right of 800 cells (97.7% to 99.4%)" in text
+    assert "TEST: 88.0% right of 2487 images of 71 cells (74.0% to 97.0%)" in text
 
 
 def test_an_error_that_was_not_measured_is_said_to_be_unmeasured() -> None:
