@@ -21,3 +21,15 @@ def data_dir() -> Path:
 def repository() -> Path:
     """Top folder of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def backbone_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of random weights for the backbone: what is tested with them is the line, not a model."""
+    import keras
+
+    path = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
+    keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None).save_weights(
+        path
+    )
+    return path

@@ -22,21 +22,9 @@ def hematovision(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return result
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of random weights for the backbone: the line is tested here, not the model."""
-    import keras
-
-    path = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
-    keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None).save_weights(
-        path
-    )
-    return path
-
-
 @pytest.mark.data
 @pytest.mark.slow
-def test_trained_converted_and_classifying(data_dir: Path, tmp_path: Path, weights: Path) -> None:
+def test_trained_converted_and_classifying(data_dir: Path, tmp_path: Path, backbone_weights: Path) -> None:
     pbc = data_dir / "pbc"
     table = tmp_path / "cells" / "labels.csv"
     table.parent.mkdir()
@@ -54,7 +42,7 @@ def test_trained_converted_and_classifying(data_dir: Path, tmp_path: Path, weigh
         "--out",
         run,
         "--weights",
-        weights,
+        backbone_weights,
         "--epochs",
         "1",
         "--crops-per-epoch",

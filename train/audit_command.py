@@ -57,7 +57,7 @@ def audit(context: click.Context, data: Sequence[str], json_path: Path | None) -
             lambda step, done, total: progress.update(task, description=step, completed=done, total=total),
         )
     if json_path:
-        text = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
         write_atomically(json_path, text.encode())
     _show(report, Console())
     context.exit(0 if report.is_clean else 1)

@@ -116,7 +116,7 @@ def test_what_was_compared_before_is_not_compared_again(
     first = hematovision("train", "fit", f"{folder}@0.1", "--out", run, "--weights", __file__)
     assert first.exit_code == 1  # no readable image
     assert set(json.loads((run / "shared_cells.json").read_text())) == {"left_out", "kin", "compared"}
-    monkeypatch.setattr("train.cli.find_duplicates", lambda *_: pytest.fail("searched again"))
+    monkeypatch.setattr("train.fit_command.find_duplicates", lambda *_: pytest.fail("searched again"))
     again = hematovision("train", "fit", f"{folder}@0.1", "--out", run, "--weights", __file__)
     assert again.output.splitlines()[-1] == first.output.splitlines()[-1]
 

@@ -34,18 +34,6 @@ def few_cells(side: int) -> CellSet:
     return cells({("lab", label): 2 for label in (*range(4), OTHER)}, side)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of random weights for the backbone."""
-    import keras
-
-    path = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
-    keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None).save_weights(
-        path
-    )
-    return path
-
-
 def test_classes_are_drawn_alike_and_small_collections_raised() -> None:
     counts = {("large", 0): 400, ("small", 0): 4, ("large", 1): 50, ("large", 2): 20, ("small", 3): 5}
     training = cells({**counts, ("large", OTHER): 30}, 1)
@@ -108,21 +96,23 @@ def run(
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path, weights: Path) -> None:
+def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path, backbone_weights: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", weights, stop_after=1)
+        run(tmp_path / "run", backbone_weights, stop_after=1)
     assert [entry["epoch"] for entry in json.loads((tmp_path / "run/history.json").read_text())] == [1]
-    assert run(tmp_path / "run", weights) == [2]
-    assert run(tmp_path / "run", weights) == []  # it is complete
+    assert run(tmp_path / "run", backbone_weights) == [2]
+    assert run(tmp_path / "run", backbone_weights) == []  # it is complete
     with pytest.raises(SettingError, match="another seed"):
-        run(tmp_path / "run", weights, dataclasses.replace(SETTINGS, seed=9))
+        run(tmp_path / "run", backbone_weights, dataclasses.replace(SETTINGS, seed=9))
     (tmp_path / "run/history.json").write_text("[{")
     with pytest.raises(SettingError, match=r"history\.json: damaged"):
-        run(tmp_path / "run", weights)
+        run(tmp_path / "run", backbone_weights)
 
 
-def test_the_network_takes_crops_as_they_are_and_gives_four_logits(weights: Path, tmp_path: Path) -> None:
-    network = build_network(32, weights)
+def test_the_network_takes_crops_as_they_are_and_gives_four_logits(
+    backbone_weights: Path, tmp_path: Path
+) -> None:
+    network = build_network(32, backbone_weights)
     crops = np.stack([np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)])
     logits = predict_logits(network, crops)
     assert logits.shape == (2, 4)

@@ -1,0 +1,153 @@
+"""``hematovision train evaluate``: how often a model is right, at the terminal, in files, in its manifest."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.classifier import Classifier, probabilities
+from edge.runtime import AUTO, PACKAGES
+from hematovision.cell_classes import CLASS_NAMES
+from hematovision.errors import DataSetError, SettingError
+from hematovision.model_file import (
+    Manifest,
+    read_keras_manifest,
+    read_model_file,
+    write_atomically,
+    write_keras_manifest,
+    write_model_file,
+)
+from train.cells import read_cells
+from train.console import (
+    DATA_HELP,
+    bar,
+    progress_bars,
+    say_unreadable,
+    stderr,
+    stdout,
+    with_scale,
+    write_json,
+)
+from train.datasets import DataSet, LabelledImage, read_dataset
+from train.evaluate import Evaluation, evaluate
+from train.quiet import tensorflow_kept_quiet
+from train.selection import require_names
+
+
+@click.command("evaluate", epilog=DATA_HELP)
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("data", nargs=-1, required=True)
+@click.option(
+    "--side",
+    type=click.Choice(["test", "train", "all"]),
+    default="test",
+    show_default=True,
+    help="Which images, where the data set has sides; without sides, all.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice([AUTO, *PACKAGES]),
+    default=AUTO,
+    show_default=True,
+    help="What runs a .tflite model.",
+)
+@click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here."
+)
+@click.option(
+    "--markdown", "markdown_path", type=click.Path(dir_okay=False, path_type=Path), help="Likewise."
+)
+@click.option("--write", is_flag=True, help="Record the measured accuracy in the model's manifest.")
+def evaluate_command(
+    model: Path,
+    data: Sequence[str],
+    side: str,
+    runtime: str,
+    json_path: Path | None,
+    markdown_path: Path | None,
+    write: bool,
+) -> None:
+    """Measure a .keras or .tflite MODEL on labelled images, per file and per original.
+
+    A .tflite model is run by the device's own classifier. Top-1 ignores the decline threshold; a cell that
+    the finder missed counts as wrong.
+    """
+    from train import report
+
+    datasets = [with_scale(read_dataset(source)) for source in data]
+    require_names(datasets)
+    if write and side != "test":
+        raise SettingError(
+            f"--write with --side {side}: only what was not learnt from is recorded as accuracy"
+        )
+    logits_of, manifest = _open_model(model, runtime)
+    evaluations = []
+    unreadable = 0
+    for dataset in datasets:
+        images, name = _chosen_side(dataset, side)
+        with progress_bars() as progress:
+            assert dataset.um_per_pixel is not None
+            cells = read_cells(
+                images, dataset.um_per_pixel, manifest.crop, bar(progress, f"reading {dataset.name}")
+            )
+        say_unreadable(cells)
+        sure = probabilities(logits_of(cells.crops), manifest.temperature)
+        if not cells.in_classes.any():
+            raise DataSetError(
+                f"{dataset.path}: no readable cell of {', '.join(CLASS_NAMES)}; nothing to measure"
+            )
+        evaluation = evaluate(name, cells, sure, manifest.decline_below)
+        unreadable += len(cells.unreadable)
+        evaluations.append(evaluation)
+        stdout.print(report.evaluation_table(evaluation))
+        for scores, count in ((evaluation.files, "per file"), (evaluation.originals, "per original")):
+            stdout.print(report.confusion_table(scores, f"{name}, {count}"))
+    stdout.print(report.INTERVAL_NOTE)
+    if json_path:
+        write_json(json_path, [evaluation.to_json() for evaluation in evaluations])
+    if markdown_path:
+        text = "\n".join(report.evaluation_markdown(evaluation) for evaluation in evaluations)
+        write_atomically(markdown_path, text.encode())
+    if write:
+        _record_accuracy(model, manifest, evaluations)
+    if unreadable:
+        raise SystemExit(1)
+
+
+def _open_model(path: Path, runtime: str) -> tuple[Any, Manifest]:
+    """A function from crops to logits, and the manifest."""
+    if path.suffix == ".keras":
+        with tensorflow_kept_quiet():
+            from train.fit import predict_logits
+            from train.network import load_network
+
+        manifest = read_keras_manifest(path)
+        network = load_network(path)
+        return lambda crops: predict_logits(network, crops), manifest
+    classifier = Classifier(read_model_file(path), runtime)
+    stderr.print(f"{path.name} on {classifier.loaded}", soft_wrap=True, markup=False)
+    return classifier.logits, classifier.model.manifest
+
+
+def _record_accuracy(path: Path, manifest: Manifest, evaluations: Sequence[Evaluation]) -> None:
+    """Add what was measured to the manifest; a data set measured before is replaced."""
+    measured = {entry["name"]: entry for entry in manifest.accuracy.get("sets", [])}
+    measured |= {evaluation.name: evaluation.summary() for evaluation in evaluations}
+    manifest = dataclasses.replace(manifest, accuracy={"sets": list(measured.values())})
+    if path.suffix == ".keras":
+        write_keras_manifest(path, manifest)
+    else:
+        write_model_file(path, read_model_file(path).flatbuffer, manifest)
+    stdout.print(f"recorded in {path}", soft_wrap=True, markup=False)
+
+
+def _chosen_side(dataset: DataSet, side: str) -> tuple[Sequence[LabelledImage], str]:
+    """Images of a side, and what they are called in reports; all of them where nobody drew sides."""
+    if not any(image.side for image in dataset.images):
+        return dataset.images, dataset.name
+    images = dataset.on_side(None if side == "all" else side)
+    if not images:
+        raise DataSetError(f"{dataset.path}: has no images on the {side} side; choose with --side")
+    return images, dataset.name if side == "test" else f"{dataset.name}, {side} side"

@@ -1,0 +1,222 @@
+"""``hematovision train fit``: data sets in, a Keras model with its manifest and report out."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.classifier import probabilities
+from hematovision.crops import CropSize
+from hematovision.errors import DataSetError, SettingError, reason_of
+from hematovision.model_file import Manifest, file_hash, write_keras_manifest
+from train.audit import CellComparison
+from train.cells import CellSet, read_side, read_varied_training
+from train.console import (
+    DATA_HELP,
+    bar,
+    progress_bars,
+    say_unreadable,
+    stderr,
+    stdout,
+    with_scale,
+    write_json,
+)
+from train.datasets import DataSet, LabelledImage, read_dataset
+from train.duplicates import find_duplicates
+from train.evaluate import evaluate
+from train.quiet import tensorflow_kept_quiet
+from train.selection import Selection, require_names, select, shared_cells, training_side
+
+
+@click.command(epilog=DATA_HELP)
+@click.argument("data", nargs=-1, required=True)
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of the run.",
+)
+@click.option(
+    "--weights", default="imagenet", show_default=True, help="'imagenet', fetched by Keras, or a local file."
+)
+@click.option(
+    "--apart",
+    multiple=True,
+    help="Data set whose cells are kept for testing: training originals that show one are left out. "
+    "Test sides of DATA always are.",
+)
+@click.option("--epochs", default=30, show_default=True, help="How often --crops-per-epoch are learnt from.")
+@click.option("--crops-per-epoch", default=3200, show_default=True, help="Drawn anew for each epoch.")
+@click.option("--batch", default=32, show_default=True, help="Crops a step.")
+@click.option("--learning-rate", default=4e-4, show_default=True, help="Highest; it falls to 0 as a cosine.")
+@click.option("--crop-um", default=20.0, show_default=True, help="Side of a crop on the slide.")
+@click.option("--crop-px", default=128, show_default=True, help="Side of a crop in pixels, a multiple of 32.")
+@click.option(
+    "--seed",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Of the development side and all that is random.",
+)
+def fit(
+    data: Sequence[str],
+    folder: Path,
+    weights: str,
+    apart: Sequence[str],
+    crop_um: float,
+    crop_px: int,
+    **settings: Any,
+) -> None:
+    """Fine-tune a MobileNetV2 on the cells of DATA; the same command again resumes an interrupted run.
+
+    Splits are by original. Writes model.keras with its manifest, report.md and .json, curves.png and
+    confusion.png to the folder.
+    """
+    from train import report
+    from train.confidence import choose_decline_threshold, fit_temperature
+
+    with tensorflow_kept_quiet():
+        from train.fit import FitSettings, fit, predict_logits
+
+    fit_settings = FitSettings(**settings, crop=CropSize(crop_um, crop_px))
+    if weights != "imagenet" and not Path(weights).is_file():
+        raise SettingError(f"--weights {weights}: no such file; give 'imagenet' or a file of weights")
+    selection = _select(data, apart, fit_settings.seed, folder)
+    record = _settings_record(fit_settings, weights)
+    with progress_bars() as progress:
+        training = read_varied_training(
+            selection, fit_settings.patch, bar(progress, "reading training cells")
+        )
+        development = read_side(
+            selection, selection.development, fit_settings.crop, bar(progress, "reading development cells")
+        )
+        say_unreadable(training, development)
+        known = development.in_classes & development.found
+        if not known.any():
+            raise DataSetError("no development cell of the four classes was found; give more training images")
+        task = progress.add_task("training", total=None)
+
+        def on_step(done: int, total: int, loss: float) -> None:
+            progress.update(task, completed=done, total=total, description=f"training, loss {loss:.3f}")
+
+        network, history = fit(
+            training,
+            development,
+            fit_settings,
+            weights,
+            {"weights": record.get("weights_sha256", weights), "selection": selection.record()},
+            folder,
+            on_step,
+            lambda result: progress.console.print(
+                f"epoch {result.epoch}: training loss {result.loss:.3f}, development loss "
+                f"{result.development_loss:.3f}, accuracy {100 * result.development_accuracy:.1f} %, "
+                f"balanced {100 * result.development_balanced_accuracy:.1f} %"
+            ),
+        )
+    logits = predict_logits(network, development.crops)
+    weights_of_known = development.select(known).collection_weights
+    temperature = fit_temperature(logits[known], development.labels[known], weights_of_known)
+    sure = probabilities(logits, temperature)
+    manifest = Manifest(
+        crop=fit_settings.crop,
+        temperature=round(temperature, 4),
+        decline_below=round(choose_decline_threshold(sure[known], weights_of_known), 4),
+        training={**selection.record(), **record},
+        tools={name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")},
+    )
+    keras_path = folder / "model.keras"
+    network.save(keras_path)
+    write_keras_manifest(keras_path, manifest)
+    evaluations = []
+    for dataset in selection.datasets:
+        cells, sure_of_cells = _of_dataset(development, sure, selection, dataset)
+        if cells.in_classes.any():
+            name = f"{dataset.name}, development"
+            evaluations.append(evaluate(name, cells, sure_of_cells, manifest.decline_below))
+        else:
+            stderr.print(
+                f"{dataset.name}: no development cell of the four classes, not in the report", markup=False
+            )
+    report.draw_curves(history, folder / "curves.png")
+    report.draw_confusion(evaluations, folder / "confusion.png")
+    (folder / "report.md").write_text(report.fit_markdown(manifest, record, history, evaluations))
+    write_json(
+        folder / "report.json",
+        {
+            "manifest": json.loads(manifest.to_json()),
+            "history": [dataclasses.asdict(result) for result in history],
+            "development": [evaluation.to_json() for evaluation in evaluations],
+        },
+    )
+    for evaluation in evaluations:
+        stdout.print(report.evaluation_table(evaluation))
+    stdout.print(f"{keras_path}, report in {folder / 'report.md'}", soft_wrap=True, markup=False)
+
+
+def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) -> Selection:
+    """Read data sets and find by content what must not be learnt from; the finding is kept in the folder."""
+    datasets = [with_scale(read_dataset(source)) for source in data]
+    training = [image for dataset in datasets for image in training_side(dataset)]
+    tests = [image for dataset in datasets for image in dataset.on_side("test")]
+    sets_apart = [read_dataset(source) for source in apart]
+    tests += [image for dataset in sets_apart for image in dataset.images]
+    require_names(datasets)
+    kept = folder / "shared_cells.json"
+    compared = _digest_of_files([training, tests])
+    if kept.exists():
+        try:
+            content = json.loads(kept.read_text())
+            if content["compared"] == compared:
+                return select(datasets, content["left_out"], content["kin"], seed)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SettingError(f"{kept}: damaged ({reason_of(error)}); delete it") from error
+    with progress_bars() as progress:
+        task = progress.add_task("looking for shared cells", total=None)
+        search = find_duplicates(
+            [*training, *tests],
+            lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
+        )
+    scales = {image: dataset.um_per_pixel for dataset in [*datasets, *sets_apart] for image in dataset.images}
+    left_out, kin = shared_cells(search.pairs, training, tests, CellComparison(scales))
+    write_json(kept, {"left_out": left_out, "kin": kin, "compared": compared})
+    stdout.print(
+        f"{len(training)} training images; {len(left_out)} originals left out, because they overlap a test "
+        f"image or their cell has two labels; {len(kin)} others overlap another."
+    )
+    return select(datasets, left_out, kin, seed)
+
+
+def _digest_of_files(groups: Sequence[Sequence[LabelledImage]]) -> str:
+    """Which files, as what: the same finding is good for exactly the same ones."""
+    digest = hashlib.sha256()
+    for group in groups:
+        for line in sorted(os.fsencode(image.path.resolve()) + f"|{image.label}".encode() for image in group):
+            digest.update(line + b"\n")
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _of_dataset(
+    cells: CellSet, sure: NDArray[np.float64], selection: Selection, dataset: DataSet
+) -> tuple[CellSet, NDArray[np.float64]]:
+    members = {image.path for image in selection.development(dataset)}
+    keep = np.array([image.path in members for image in cells.images], bool)
+    return cells.select(keep), sure[keep]
+
+
+def _settings_record(settings: Any, weights: str) -> dict[str, Any]:
+    record = {
+        key: value for key, value in dataclasses.asdict(settings).items() if key not in ("crop", "seed")
+    }
+    source = weights if weights == "imagenet" else Path(weights).name
+    digest = {} if weights == "imagenet" else {"weights_sha256": file_hash(Path(weights))}
+    return {**record, "weights": source, **digest}
