@@ -1,5 +1,6 @@
 """The command ``hematovision convert``."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from edge.runtime import available_runtimes
 from hematovision.errors import ConversionError, SettingError
 from hematovision.model_file import Manifest, read_keras_manifest
 from train.cells import CellSet, load_training_cells
+from train.console import say_unreadable
 from train.quiet import tensorflow_kept_quiet
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -87,7 +89,7 @@ def convert(
         for recipe in RECIPES.values()
         if _ALL in names or recipe.name in names
     }
-    there = [str(path) for path in targets.values() if path.exists()]
+    there = [str(path) for path in targets.values() if os.path.exists(path)]  # noqa: PTH110 (raises nothing)
     if there and not force:
         raise SettingError(f"{', '.join(there)}: there already; --force replaces, or choose another --out")
     console = Console()
@@ -114,11 +116,7 @@ def _read_cells(data: tuple[str, ...], manifest: Manifest, console: Console) -> 
             data, manifest, lambda done, total: status.update(f"Finding cells: image {done} of {total} …")
         )
     console.print(f"{len(training)} training cells, {len(development)} development cells")
-    unreadable = training.unreadable + development.unreadable
-    if unreadable:
-        console.print(
-            f"{len(unreadable)} images cannot be read and are left out; the first: {unreadable[0][1]}"
-        )
+    say_unreadable(training, development)
     return training, development
 
 

@@ -106,7 +106,7 @@ def take_reference(network: keras.Model, development: CellSet, temperature: floa
         DataSetError: there is no such cell.
         ModelFileError: the network takes crops of another size.
     """
-    cells = development.select(development.in_classes)
+    cells = development.select(development.in_classes & development.found)
     if len(cells) == 0:
         raise DataSetError(
             "no development cells of the four classes; give the data that the model was trained on"

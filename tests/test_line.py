@@ -83,9 +83,25 @@ def test_trained_converted_and_classifying(data_dir: Path, tmp_path: Path, backb
         assert set(cell["probabilities"]) == set(CLASS_NAMES)
         assert sum(cell["probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
+    unseen = tmp_path / "unseen" / "labels.csv"
+    unseen.parent.mkdir()
+    with unseen.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "label"])
+        rows.writerows([sorted((pbc / name).glob("*.jpg"))[-1], name] for name in CLASS_NAMES)
     for measured in (run / "model.keras", model):
-        hematovision("train", "evaluate", measured, data, "--write", "--json", tmp_path / "figures.json")
+        hematovision(
+            "train", "evaluate", measured, f"{unseen}@0.104", "--write", "--json", tmp_path / "figures.json"
+        )
         (figures,) = json.loads((tmp_path / "figures.json").read_text())
-        assert figures["files"]["count"] == len(CLASS_NAMES) * CELLS_A_CLASS
+        assert figures["files"]["count"] == len(CLASS_NAMES)
     (recorded,) = read_model_file(model).manifest.accuracy["sets"]
-    assert recorded["cells"] == len(CLASS_NAMES) * CELLS_A_CLASS
+    assert (recorded["name"], recorded["cells"]) == ("unseen-labels", len(CLASS_NAMES))
+    refused = subprocess.run(
+        [sys.executable, "-m", "hematovision", "train", "evaluate", model, data, "--write"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "the model was trained on it" in refused.stderr

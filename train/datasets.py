@@ -106,7 +106,9 @@ def read_dataset(source: str) -> DataSet:
     else:
         images = list(_class_folders(path, name))
     if not images:
-        raise DataSetError(f"{path}: no labelled images in it; see hematovision train --help for the layouts")
+        raise DataSetError(
+            f"{path}: no labelled images in it; see hematovision train fit --help for the layouts"
+        )
     scale = um_per_pixel if um_per_pixel is not None else default_scale
     return DataSet(name, path, tuple(images), scale, tuple(sorted(dropped.items())), unknown)
 
@@ -152,6 +154,7 @@ def _originals(folder: Path, dropped: dict[str, int]) -> Iterator[LabelledImage]
     sides: dict[str, str] = {}
     if (root / "original_split.csv").is_file():
         sides = {row["image"]: row["split"] for row in _rows(root / "original_split.csv", ("image", "split"))}
+        _check_sides(root / "original_split.csv", sides.values())
     for row in _rows(root / "labels.csv", ("Image", "Category")):
         # The second column is the number in the file name; some cells are empty, some hold several classes.
         number, label = row["Image"].strip(), row["Category"].strip().lower()

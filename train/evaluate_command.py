@@ -59,7 +59,9 @@ from train.selection import require_names
 @click.option(
     "--markdown", "markdown_path", type=click.Path(dir_okay=False, path_type=Path), help="Likewise."
 )
-@click.option("--write", is_flag=True, help="Record the measured accuracy in the model's manifest.")
+@click.option(
+    "--write", is_flag=True, help="Record the accuracy in the manifest; not for data that MODEL learnt from."
+)
 def evaluate_command(
     model: Path,
     data: Sequence[str],
@@ -76,13 +78,17 @@ def evaluate_command(
     """
     from train import report
 
-    datasets = [with_scale(read_dataset(source)) for source in data]
+    datasets = [read_dataset(source) for source in data]
     require_names(datasets)
     if write and side != "test":
         raise SettingError(
-            f"--write with --side {side}: only what was not learnt from is recorded as accuracy"
+            f"--write with --side {side}: what a model learnt from says nothing of its accuracy; "
+            "use --side test"
         )
     logits_of, manifest = _open_model(model, runtime)
+    if write:
+        _refuse_learnt_from(datasets, manifest)
+    datasets = [with_scale(dataset) for dataset in datasets]
     evaluations = []
     unreadable = 0
     for dataset in datasets:
@@ -129,6 +135,17 @@ def _open_model(path: Path, runtime: str) -> tuple[Any, Manifest]:
     classifier = Classifier(read_model_file(path), runtime)
     stderr.print(f"{path.name} on {classifier.loaded}", soft_wrap=True, markup=False)
     return classifier.logits, classifier.model.manifest
+
+
+def _refuse_learnt_from(datasets: Sequence[DataSet], manifest: Manifest) -> None:
+    """Raise `SettingError` for a data set that the model was trained on and that has no test side."""
+    learnt_from = {entry["name"] for entry in manifest.training.get("data", ())}
+    for dataset in datasets:
+        if dataset.name in learnt_from and not dataset.on_side("test"):
+            raise SettingError(
+                f"--write with {dataset.path}: the model was trained on it and it has no test side; "
+                "measure on images that it never saw"
+            )
 
 
 def _record_accuracy(path: Path, manifest: Manifest, evaluations: Sequence[Evaluation]) -> None:

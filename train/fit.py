@@ -261,8 +261,8 @@ def _claim(folder: Path, run: Mapping[str, Any]) -> None:
     path = folder / _SETTINGS
     if path.exists():
         try:
-            held = json.loads(path.read_text())
-        except ValueError as error:
+            held = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
             raise SettingError(f"{path}: damaged ({error}); use another folder") from error
         differing = sorted(key for key in {*run, *held} if run.get(key) != held.get(key))
         if differing:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.classifier import probabilities
 from hematovision.crops import CropSize
 from hematovision.errors import DataSetError, SettingError, reason_of
-from hematovision.model_file import Manifest, file_hash, write_keras_manifest
+from hematovision.model_file import Manifest, file_hash, write_atomically, write_keras_manifest
 from train.audit import CellComparison
 from train.cells import CellSet, read_side, read_varied_training
 from train.console import (
@@ -79,7 +79,7 @@ def fit(
     """Fine-tune a MobileNetV2 on the cells of DATA; the same command again resumes an interrupted run.
 
     Splits are by original. Writes model.keras with its manifest, report.md and .json, curves.png and
-    confusion.png to the folder.
+    confusion.png to the folder. Images that cannot be read are named and left out.
     """
     from train import report
     from train.confidence import choose_decline_threshold, fit_temperature
@@ -88,7 +88,7 @@ def fit(
         from train.fit import FitSettings, fit, predict_logits
 
     fit_settings = FitSettings(**settings, crop=CropSize(crop_um, crop_px))
-    if weights != "imagenet" and not Path(weights).is_file():
+    if weights != "imagenet" and not os.path.isfile(weights):  # noqa: PTH113 (raises nothing)
         raise SettingError(f"--weights {weights}: no such file; give 'imagenet' or a file of weights")
     selection = _select(data, apart, fit_settings.seed, folder)
     record = _settings_record(fit_settings, weights)
@@ -148,7 +148,8 @@ def fit(
             )
     report.draw_curves(history, folder / "curves.png")
     report.draw_confusion(evaluations, folder / "confusion.png")
-    (folder / "report.md").write_text(report.fit_markdown(manifest, record, history, evaluations))
+    text = report.fit_markdown(manifest, record, history, evaluations)
+    write_atomically(folder / "report.md", text.encode())
     write_json(
         folder / "report.json",
         {
@@ -171,8 +172,9 @@ def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) 
     tests += [image for dataset in sets_apart for image in dataset.images]
     require_names(datasets)
     kept = folder / "shared_cells.json"
-    compared = _digest_of_files([training, tests])
-    if kept.exists():
+    scales = {image: dataset.um_per_pixel for dataset in [*datasets, *sets_apart] for image in dataset.images}
+    compared = [_digest_of_files([training, tests]), [dataset.um_per_pixel for dataset in datasets]]
+    if os.path.exists(kept):  # noqa: PTH110 (raises nothing)
         try:
             content = json.loads(kept.read_text())
             if content["compared"] == compared:
@@ -185,7 +187,6 @@ def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) 
             [*training, *tests],
             lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
         )
-    scales = {image: dataset.um_per_pixel for dataset in [*datasets, *sets_apart] for image in dataset.images}
     left_out, kin = shared_cells(search.pairs, training, tests, CellComparison(scales))
     write_json(kept, {"left_out": left_out, "kin": kin, "compared": compared})
     stdout.print(
@@ -199,8 +200,9 @@ def _digest_of_files(groups: Sequence[Sequence[LabelledImage]]) -> str:
     """Which files, as what: the same finding is good for exactly the same ones."""
     digest = hashlib.sha256()
     for group in groups:
-        for line in sorted(os.fsencode(image.path.resolve()) + f"|{image.label}".encode() for image in group):
-            digest.update(line + b"\n")
+        for image in sorted(group, key=lambda image: image.path):
+            for part in (str(image.path.resolve()), image.original, image.label):
+                digest.update(os.fsencode(part) + b"\n")
         digest.update(b"\n")
     return digest.hexdigest()
 

@@ -1,5 +1,6 @@
 """The network: Keras MobileNetV2 with a head of four logits, taking crops as they are."""
 
+import zipfile
 from pathlib import Path
 
 import keras
@@ -67,10 +68,9 @@ def load_network(path: Path | str, with_optimizer: bool = False) -> keras.Model:
     """
     try:
         network = keras.models.load_model(path, compile=with_optimizer)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ModelFileError(
-            f"{path}: not a Keras model that can be loaded ({reason}); copy it again"
+            f"{path}: not a Keras model that can be loaded ({reason_of(error)}); copy it again"
         ) from error
     if network.output_shape != (None, len(CLASS_NAMES)) or len(network.input_shape) != 4:
         raise ModelFileError(

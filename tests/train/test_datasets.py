@@ -51,6 +51,14 @@ def test_kaggle_copies_know_their_originals_where_the_table_does(tmp_path: Path)
     assert [image.side for image in read_dataset(str(tmp_path / "images/TEST")).images] == ["test", "test"]
 
 
+def test_a_misspelt_side_of_the_originals_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "Original_Images/BloodImage_00003.jpg")
+    (tmp_path / "labels.csv").write_text(",Image,Category\n,3,EOSINOPHIL\n")
+    (tmp_path / "original_split.csv").write_text("image,label,split\nBloodImage_00003.jpg,eosinophil,TEST\n")
+    with pytest.raises(DataSetError, match="split 'TEST'"):
+        read_dataset(str(tmp_path))
+
+
 def test_folders_of_ones_own_called_train_and_test_are_no_kaggle_copies(tmp_path: Path) -> None:
     touch(tmp_path / "TRAIN/neutrophil/a.jpg")
     assert read_dataset(str(tmp_path)).um_per_pixel is None

@@ -104,6 +104,16 @@ def test_an_interrupted_run_goes_on_and_another_is_refused(tmp_path: Path, backb
     assert run(tmp_path / "run", backbone_weights) == []  # it is complete
     with pytest.raises(SettingError, match="another seed"):
         run(tmp_path / "run", backbone_weights, dataclasses.replace(SETTINGS, seed=9))
+    state = tmp_path / "run/state.keras"
+    whole = state.read_bytes()
+    state.write_bytes(whole[:-30000] + bytes([whole[-30000] ^ 1]) + whole[-29999:])
+    with pytest.raises(ModelFileError, match=r"state\.keras"):
+        run(tmp_path / "run", backbone_weights)
+    state.write_bytes(whole)
+    (tmp_path / "run/settings.json").write_text("[]")
+    with pytest.raises(SettingError, match="holds a run with another"):
+        run(tmp_path / "run", backbone_weights)
+    (tmp_path / "run/settings.json").unlink()
     (tmp_path / "run/history.json").write_text("[{")
     with pytest.raises(SettingError, match=r"history\.json: damaged"):
         run(tmp_path / "run", backbone_weights)
