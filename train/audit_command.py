@@ -1,6 +1,5 @@
 """``hematovision train audit``: the audit's figures and findings on the terminal, and as JSON."""
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,11 +7,10 @@ from pathlib import Path
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hematovision.model_file import write_atomically
 from train.audit import AuditReport, Finding, audit_datasets
+from train.console import progress_bars, stdout, step_bar, write_json
 from train.datasets import LabelledImage, read_dataset
 
 #: Lines of each list on the terminal; the rest is counted, and in the JSON file.
@@ -42,24 +40,11 @@ def audit(context: click.Context, data: Sequence[str], json_path: Path | None) -
     split or a cell has (or may have) two labels, 2 when the command line is wrong.
     """
     datasets = [read_dataset(source) for source in data]
-    stderr = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-        transient=True,
-    ) as progress:
-        task = progress.add_task("comparing images", total=None)
-        report = audit_datasets(
-            datasets,
-            lambda step, done, total: progress.update(task, description=step, completed=done, total=total),
-        )
+    with progress_bars() as progress:
+        report = audit_datasets(datasets, step_bar(progress, "comparing images"))
     if json_path:
-        text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
-        write_atomically(json_path, text.encode())
-    _show(report, Console())
+        write_json(json_path, report.to_json())
+    _show(report, stdout)
     context.exit(0 if report.is_clean else 1)
 
 

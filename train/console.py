@@ -103,3 +103,9 @@ def bar(progress: Progress, description: str) -> Callable[[int, int], None]:
     """A new bar: to be called with how much is done, and of how much."""
     task = progress.add_task(description, total=None)
     return lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def step_bar(progress: Progress, description: str) -> Callable[[str, int, int], None]:
+    """A new bar for work in steps: to be called with the step's name too."""
+    task = progress.add_task(description, total=None)
+    return lambda step, done, total: progress.update(task, description=step, completed=done, total=total)

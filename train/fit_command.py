@@ -26,6 +26,7 @@ from train.console import (
     say_unreadable,
     stderr,
     stdout,
+    step_bar,
     with_scale,
     write_json,
 )
@@ -165,28 +166,26 @@ def fit(
 
 def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) -> Selection:
     """Read data sets and find by content what must not be learnt from; the finding is kept in the folder."""
-    datasets = [with_scale(read_dataset(source)) for source in data]
+    datasets = [read_dataset(source) for source in data]
+    require_names(datasets)
+    datasets = [with_scale(dataset) for dataset in datasets]
     training = [image for dataset in datasets for image in training_side(dataset)]
     tests = [image for dataset in datasets for image in dataset.on_side("test")]
     sets_apart = [read_dataset(source) for source in apart]
     tests += [image for dataset in sets_apart for image in dataset.images]
-    require_names(datasets)
     kept = folder / "shared_cells.json"
-    scales = {image: dataset.um_per_pixel for dataset in [*datasets, *sets_apart] for image in dataset.images}
     compared = [_digest_of_files([training, tests]), [dataset.um_per_pixel for dataset in datasets]]
     if os.path.exists(kept):  # noqa: PTH110 (raises nothing)
         try:
             content = json.loads(kept.read_text())
-            if content["compared"] == compared:
-                return select(datasets, content["left_out"], content["kin"], seed)
+            same, left_out, kin = content["compared"] == compared, content["left_out"], content["kin"]
         except (ValueError, KeyError, TypeError) as error:
             raise SettingError(f"{kept}: damaged ({reason_of(error)}); delete it") from error
+        if same:
+            return select(datasets, left_out, kin, seed)
     with progress_bars() as progress:
-        task = progress.add_task("looking for shared cells", total=None)
-        search = find_duplicates(
-            [*training, *tests],
-            lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
-        )
+        search = find_duplicates([*training, *tests], step_bar(progress, "looking for shared cells"))
+    scales = {image: dataset.um_per_pixel for dataset in [*datasets, *sets_apart] for image in dataset.images}
     left_out, kin = shared_cells(search.pairs, training, tests, CellComparison(scales))
     write_json(kept, {"left_out": left_out, "kin": kin, "compared": compared})
     stdout.print(
