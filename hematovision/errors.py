@@ -8,6 +8,7 @@
     ├── ImageError          (ValueError)    a picture or video that cannot be used
     ├── CalibrationError    (ValueError)    a scale or a light that cannot be measured from these images
     ├── CameraError         (OSError)       a source of frames that does not open or stops
+    ├── StuckThreadError    (RuntimeError)  a thread that does not stop
     ├── ModelFileError      (ValueError)    a model file that is damaged, mixed up or of another kind
     ├── DataSetError        (ValueError)    a folder of images that cannot be read as a data set
     └── ConversionError     (RuntimeError)  a converted model that is not what was asked for
@@ -49,6 +50,10 @@ class CalibrationError(HematoVisionError, ValueError):
 
 class CameraError(HematoVisionError, OSError):
     """A source of frames that does not open, or that stops."""
+
+
+class StuckThreadError(HematoVisionError, RuntimeError):
+    """A thread that does not stop when it is told to; its message names it."""
 
 
 class ModelFileError(HematoVisionError, ValueError):

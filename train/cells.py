@@ -12,11 +12,12 @@ from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize, cut_crop
 from hematovision.errors import ImageError
 from hematovision.finder import find_cells, most_prominent
-from hematovision.images import read_image
+from hematovision.images import RGBImage, read_image
 from hematovision.model_file import Manifest
 from hematovision.optics import measure_field
 from train.augment import vary_field
 from train.datasets import DataSet, LabelledImage
+from train.drawn import DRAWN_UM_PER_PIXEL, draw, drawn_cells
 from train.selection import Selection, select_again
 
 #: Label of a cell that is none of the four classes: it teaches and tests declining.
@@ -31,6 +32,9 @@ _SAME_UM = 6.0
 _THREADS = 2
 
 Progress = Callable[[int, int], None]
+#: Gives the picture of an image, (height, width, 3) uint8 RGB.
+View = Callable[[LabelledImage], RGBImage]
+_Crop = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -81,32 +85,14 @@ def read_cells(
         progress: called with how many are done and how many there are.
     """
 
-    def read(image: LabelledImage) -> tuple[NDArray[np.uint8], bool] | str:
-        try:
-            field = measure_field(read_image(image.path), um_per_pixel)
-        except ImageError as error:
-            return str(error)
+    def cut(_: int, image: LabelledImage) -> tuple[list[_Crop], bool]:
+        field = measure_field(read_image(image.path), um_per_pixel)
         region = most_prominent(find_cells(field), field)
         height, width = field.image.shape[:2]
         center = region.center if region else ((width - 1) / 2, (height - 1) / 2)
-        return cut_crop(field, center, size), region is not None
+        return [cut_crop(field, center, size)], region is not None
 
-    crops = np.empty((len(images), size.side_px, size.side_px, 3), np.uint8)
-    found = np.zeros(len(images), bool)
-    kept: list[LabelledImage] = []
-    unreadable: list[tuple[LabelledImage, str]] = []
-    # OpenCV and Pillow let go of the interpreter lock while they work.
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for done, (image, result) in enumerate(zip(images, pool.map(read, images), strict=True), 1):
-            if isinstance(result, str):
-                unreadable.append((image, result))
-            else:
-                crops[len(kept)], found[len(kept)] = result
-                kept.append(image)
-            if progress:
-                progress(done, len(images))
-    labels = np.array([label_index(image.label) for image in kept], np.int64)
-    return CellSet(tuple(kept), crops[: len(kept)], labels, found[: len(kept)], tuple(unreadable))
+    return _gather(images, cut, size, progress)
 
 
 def read_varied_cells(
@@ -115,23 +101,21 @@ def read_varied_cells(
     size: CropSize,
     seed: int,
     progress: Progress | None = None,
+    view: View | None = None,
 ) -> CellSet:
     """Cells of training images, each as it is and in several other photographs of its field.
 
     A small collection is varied more. Left out is what the finder does not find, and a variation in which
-    less than `MIN_VISIBLE` of the nucleus is left. Otherwise as `read_cells`.
+    less than `MIN_VISIBLE` of the nucleus is left. ``view`` gives an image's picture where it is no file.
+    Otherwise as `read_cells`.
     """
     variations = int(np.clip(np.ceil(_VARIED_CELLS / max(len(images), 1)), *_VARIATIONS))
 
-    def read(numbered: tuple[int, LabelledImage]) -> list[NDArray[np.uint8]] | str:
-        number, image = numbered
-        try:
-            field = measure_field(read_image(image.path), um_per_pixel)
-        except ImageError as error:
-            return str(error)
+    def cut(number: int, image: LabelledImage) -> tuple[list[_Crop], bool]:
+        field = measure_field(view(image) if view else read_image(image.path), um_per_pixel)
         region = most_prominent(find_cells(field), field)
         if region is None:
-            return []
+            return [], False
         crops = [cut_crop(field, region.center, size)]
         rng = np.random.default_rng((seed, number))
         for _ in range(variations):
@@ -140,25 +124,45 @@ def read_varied_cells(
             near = [seen for seen in find_cells(other) if math.dist(seen.center, expected) * scale < _SAME_UM]
             if near and near[0].nucleus_area_um2 >= MIN_VISIBLE * region.nucleus_area_um2:
                 crops.append(cut_crop(other, near[0].center, size))
-        return crops
+        return crops, True
+
+    return _gather(images, cut, size, progress)
+
+
+def _gather(
+    images: Sequence[LabelledImage],
+    cut: Callable[[int, LabelledImage], tuple[list[_Crop], bool]],
+    size: CropSize,
+    progress: Progress | None,
+) -> CellSet:
+    """What ``cut`` makes of every image: its crops, and whether the cell was found."""
+
+    def crops_of(numbered: tuple[int, LabelledImage]) -> tuple[list[_Crop], bool] | str:
+        try:
+            return cut(*numbered)
+        except ImageError as error:
+            return str(error)
 
     kept: list[LabelledImage] = []
-    crops: list[NDArray[np.uint8]] = []
+    crops: list[_Crop] = []
+    found: list[bool] = []
     unreadable: list[tuple[LabelledImage, str]] = []
+    # OpenCV and Pillow let go of the interpreter lock while they work.
     with ThreadPoolExecutor(_THREADS) as pool:
-        for done, (image, result) in enumerate(
-            zip(images, pool.map(read, enumerate(images)), strict=True), 1
-        ):
+        results = zip(images, pool.map(crops_of, enumerate(images)), strict=True)
+        for done, (image, result) in enumerate(results, 1):
             if isinstance(result, str):
                 unreadable.append((image, result))
             else:
-                kept += [image] * len(result)
-                crops += result
+                of_image, is_found = result
+                kept += [image] * len(of_image)
+                crops += of_image
+                found += [is_found] * len(of_image)
             if progress:
                 progress(done, len(images))
     labels = np.array([label_index(image.label) for image in kept], np.int64)
     stacked = np.stack(crops) if crops else np.empty((0, size.side_px, size.side_px, 3), np.uint8)
-    return CellSet(tuple(kept), stacked, labels, np.ones(len(kept), bool), tuple(unreadable))
+    return CellSet(tuple(kept), stacked, labels, np.array(found, bool), tuple(unreadable))
 
 
 def join_cells(sets: Sequence[CellSet]) -> CellSet:
@@ -202,14 +206,18 @@ def read_side(
     return join_cells([read_cells(images_of(one), _scale(one), size, progress) for one in selection.datasets])
 
 
-def read_varied_training(selection: Selection, size: CropSize, progress: Progress | None = None) -> CellSet:
-    """Training cells of a selection, varied."""
-    return join_cells(
-        [
-            read_varied_cells(selection.training(one), _scale(one), size, selection.seed, progress)
-            for one in selection.datasets
-        ]
-    )
+def read_varied_training(
+    selection: Selection, size: CropSize, drawn_per_class: int = 0, progress: Progress | None = None
+) -> CellSet:
+    """Training cells of a selection, varied, and so many drawn cells of each class beside them."""
+    sets = [
+        read_varied_cells(selection.training(one), _scale(one), size, selection.seed, progress)
+        for one in selection.datasets
+    ]
+    if drawn_per_class:
+        cells = drawn_cells(drawn_per_class)
+        sets.append(read_varied_cells(cells, DRAWN_UM_PER_PIXEL, size, selection.seed, progress, draw))
+    return join_cells(sets)
 
 
 def _scale(dataset: DataSet) -> float:

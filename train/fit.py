@@ -47,6 +47,7 @@ class FitSettings:
     learning_rate: float = 4e-4
     seed: int = 1
     crop: CropSize = field(default_factory=lambda: CropSize(20.0, 128))
+    drawn_per_class: int = 0
 
     def __post_init__(self) -> None:
         right = {
@@ -55,6 +56,7 @@ class FitSettings:
             "learning rate": 0 < self.learning_rate <= 1,
             "crop side in pixels": self.crop.side_px % 32 == 0 and 32 <= self.crop.side_px <= 512,
             "crop side in µm": 5 <= self.crop.side_um <= 100,
+            "drawn cells of each class": 0 <= self.drawn_per_class <= 10_000,
         }
         wrong = [name for name, value in right.items() if not value]
         if wrong:

@@ -62,6 +62,12 @@ from train.selection import Selection, require_names, select, shared_cells, trai
 @click.option("--crop-um", default=20.0, show_default=True, help="Side of a crop on the slide.")
 @click.option("--crop-px", default=128, show_default=True, help="Side of a crop in pixels, a multiple of 32.")
 @click.option(
+    "--drawn-per-class",
+    default=0,
+    show_default=True,
+    help="Cells of the drawn smear to learn from as well, so many of each class. Nothing is chosen by them.",
+)
+@click.option(
     "--seed",
     default=1,
     show_default=True,
@@ -95,7 +101,10 @@ def fit(
     record = _settings_record(fit_settings, weights)
     with progress_bars() as progress:
         training = read_varied_training(
-            selection, fit_settings.patch, bar(progress, "reading training cells")
+            selection,
+            fit_settings.patch,
+            fit_settings.drawn_per_class,
+            bar(progress, "reading training cells"),
         )
         development = read_side(
             selection, selection.development, fit_settings.crop, bar(progress, "reading development cells")
