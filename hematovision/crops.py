@@ -46,12 +46,14 @@ def cut_crop(field: Field, center: tuple[float, float], size: CropSize) -> NDArr
     left, top = round(center[0] - (side - 1) / 2), round(center[1] - (side - 1) / 2)
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
     inside = x0 < x1 and y0 < y1
-    square = image[y0:y1, x0:x1] if inside else np.zeros((0, 0, 3), np.uint8)
-    whole = square.shape[:2] == (side, side)
-    if not whole:
-        square = np.zeros((side, side, 3), np.uint8)
-        if inside:
-            square[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    seen: NDArray[np.uint8] | NDArray[np.float32]
+    seen = image[y0:y1, x0:x1] if inside else np.zeros((0, 0, 3), np.uint8)
+    if field.blank is not None and inside:
+        seen = field.blank.flatten(seen, x0, y0)
+    whole = seen.shape[:2] == (side, side)
+    square = seen if whole else np.zeros((side, side, 3), seen.dtype)
+    if inside and not whole:
+        square[y0 - top : y1 - top, x0 - left : x1 - left] = seen
     # Averaging where it shrinks: no frequency is folded back that the camera resolved and the crop cannot.
     method = cv2.INTER_AREA if side > size.side_px else cv2.INTER_LINEAR
     crop = cv2.resize(square, (size.side_px, size.side_px), interpolation=method)

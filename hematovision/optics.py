@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hematovision.blank_field import BlankField
 from hematovision.errors import ImageError, SettingError
 from hematovision.images import RGBImage
 
@@ -26,6 +27,9 @@ MAX_OPTICAL_DENSITY = 3.0
 #: A field is enlarged to working scale only up to this size: a 12-megapixel camera's at 0.5 µm per pixel.
 MAX_ENLARGED_PIXELS = 20_000_000
 
+# A camera's own small picture may be coarser than working scale by this, and of another shape by that.
+_MIN_SMALL_SHARE = 0.8
+_SAME_SHAPE = 0.03
 _TILE_UM = 12.0
 # The empty glass is the bright end of a field, but a cell's edge that acts as a lens can be brighter still.
 _GLASS_SHARE = 0.92
@@ -67,7 +71,8 @@ class Field:
     ``image``: (height, width, 3) uint8 RGB as the camera gave it. ``transmittance``: the same field at
     `WORKING_UM_PER_PIXEL`, (h, w, 3) float32, 0 to about 1, and 1 where there is no image. ``dark``: (h, w)
     bool, where there is no image (the black fill of a rotated copy). ``scale``: pixels of ``image`` for one
-    of ``transmittance``, in x and in y.
+    of ``transmittance``, in x and in y. ``blank``: the empty field that the frame is divided by before
+    ``light``, which then is what the lamp has become since, as levels of an evenly lit frame.
     """
 
     image: RGBImage
@@ -76,6 +81,7 @@ class Field:
     transmittance: NDArray[np.float32]
     dark: NDArray[np.bool_]
     scale: tuple[float, float]
+    blank: BlankField | None = None
 
 
 def check_um_per_pixel(um_per_pixel: float) -> float:
@@ -88,24 +94,32 @@ def check_um_per_pixel(um_per_pixel: float) -> float:
     return float(um_per_pixel)
 
 
-def measure_field(image: RGBImage, um_per_pixel: float) -> Field:
+def measure_field(
+    image: RGBImage,
+    um_per_pixel: float,
+    blank: BlankField | None = None,
+    small: RGBImage | None = None,
+) -> Field:
     """Measure the light of a frame and its transmittance at working scale.
 
     Args:
         image: (height, width, 3) uint8 RGB.
         um_per_pixel: the frame's scale.
+        blank: the empty field's light, recorded with the same camera and lamp; the frame is divided by it
+            first. What is then left of the light is measured on the frame's glass, as without it.
+        small: the camera's own small picture of the same exposure and the same field of view, (h, w, 3) uint8
+            RGB; it spares shrinking ``image``. At least about as large as `WORKING_UM_PER_PIXEL` asks for.
 
     Raises:
-        ImageError: the frame has another shape or type, is black, or would be enlarged beyond
-            `MAX_ENLARGED_PIXELS`.
-        SettingError: the scale is no scale.
+        ImageError: the frame or the small picture has another shape or type, the frame is black, or would be
+            enlarged beyond `MAX_ENLARGED_PIXELS`; the small picture is too small or shows another field.
+        SettingError: the scale is no scale, or the blank field is of another size than the frame.
     """
     check_um_per_pixel(um_per_pixel)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ImageError(
-            f"a frame must be (height, width, 3) uint8 RGB, this one is {image.shape} {image.dtype}"
-        )
+    _check_picture(image, "a frame")
     height, width = image.shape[:2]
+    if blank is not None:
+        blank.check_size(width, height)
     shrink = um_per_pixel / WORKING_UM_PER_PIXEL
     size = max(8, round(width * shrink)), max(8, round(height * shrink))
     if shrink > 1 and size[0] * size[1] > MAX_ENLARGED_PIXELS:
@@ -114,14 +128,18 @@ def measure_field(image: RGBImage, um_per_pixel: float) -> Field:
             f"{width * um_per_pixel / 1000:.1f} mm of the slide; check the scale (hematovision calibrate "
             "measures it)"
         )
-    # Averaging, where it shrinks, also takes the sensor's noise out.
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR)
+    if small is None:
+        # Averaging, where it shrinks, also takes the sensor's noise out.
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR)
+    else:
+        small = _at_working_size(small, size, (width, height))
     dark = _without_light(small)
-    light = _measure_light(small, dark, um_per_pixel * width / size[0])
-    transmittance = np.divide(small, light.over(*size), dtype=np.float32)
+    even = small if blank is None else blank.flatten_small(small)
+    light = _measure_light(even, dark, um_per_pixel * width / size[0])
+    transmittance = np.divide(even, light.over(*size), dtype=np.float32)
     if dark.any():
         transmittance[dark] = 1.0
-    return Field(image, um_per_pixel, light, transmittance, dark, (width / size[0], height / size[1]))
+    return Field(image, um_per_pixel, light, transmittance, dark, (width / size[0], height / size[1]), blank)
 
 
 def optical_density(transmittance: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -135,6 +153,30 @@ def optical_density(transmittance: NDArray[np.float32]) -> NDArray[np.float32]:
 def frame_position(pixel: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Pixel coordinates (centre of the first pixel is 0) as the -1 to 1 that `Light.at` takes."""
     return ((pixel + 0.5) * (2.0 / side) - 1.0).astype(np.float32)
+
+
+def _check_picture(image: RGBImage, name: str) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ImageError(
+            f"{name} must be (height, width, 3) uint8 RGB, this one is {image.shape} {image.dtype}"
+        )
+
+
+def _at_working_size(small: RGBImage, size: tuple[int, int], frame_size: tuple[int, int]) -> RGBImage:
+    _check_picture(small, "a frame's small picture")
+    height, width = small.shape[:2]
+    if width < _MIN_SMALL_SHARE * size[0] or height < _MIN_SMALL_SHARE * size[1]:
+        raise ImageError(
+            f"a frame's small picture of {width}x{height} pixels is too coarse to find nuclei in; "
+            f"at this scale it must have about {size[0]}x{size[1]}"
+        )
+    # Compared as shares: a camera rounds the sides of its small picture to multiples of 2 to 64 pixels.
+    if abs(width * frame_size[1] / (height * frame_size[0]) - 1) > _SAME_SHAPE:
+        raise ImageError(
+            f"a frame's small picture of {width}x{height} pixels does not show the same field as its "
+            f"{frame_size[0]}x{frame_size[1]}; give both the same shape"
+        )
+    return small if (width, height) == size else cv2.resize(small, size, interpolation=cv2.INTER_AREA)
 
 
 def _axis(side: int) -> NDArray[np.float32]:
@@ -163,7 +205,9 @@ def _without_light(small: RGBImage) -> NDArray[np.bool_]:
     return cv2.dilate(fill[labels].astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
 
 
-def _measure_light(small: RGBImage, dark: NDArray[np.bool_], um_per_pixel: float) -> Light:
+def _measure_light(
+    small: RGBImage | NDArray[np.float32], dark: NDArray[np.bool_], um_per_pixel: float
+) -> Light:
     height, width = small.shape[:2]
     # Every second pixel is plenty for a level. Where there is no image, there is nothing to sample.
     sample = small[::2, ::2].astype(np.float32)
