@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -18,7 +19,8 @@ class Frame:
 
     ``image``: (height, width, 3) uint8 RGB. ``sequence``: number of the frame in its source, from 0.
     ``captured_at`` (UTC) and ``monotonic`` (seconds): when it was taken, or read from its file. ``source``:
-    what a person calls where it comes from; of a file, its path as it was given.
+    what a person calls where it comes from, without a password; of a file, its path as it was given.
+    ``small``: the same exposure at a lower resolution, (h, w, 3) uint8 RGB, where the camera makes one.
     """
 
     image: RGBImage
@@ -27,11 +29,26 @@ class Frame:
     monotonic: float
     um_per_pixel: float
     source: str
+    small: RGBImage | None = None
 
     @classmethod
     def now(cls, image: RGBImage, sequence: int, um_per_pixel: float, source: str) -> Self:
         """A frame taken at this moment."""
         return cls(image, sequence, datetime.now(UTC), monotonic(), um_per_pixel, source)
+
+    @classmethod
+    def taken(
+        cls,
+        at: float,
+        image: RGBImage,
+        sequence: int,
+        um_per_pixel: float,
+        source: str,
+        small: RGBImage | None = None,
+    ) -> Self:
+        """A frame taken at a time of the monotonic clock, in seconds."""
+        captured_at = datetime.now(UTC) - timedelta(seconds=monotonic() - at)
+        return cls(image, sequence, captured_at, at, um_per_pixel, source, small)
 
 
 @dataclass(frozen=True)
@@ -46,8 +63,14 @@ class LostFrame:
 class Camera(ABC):
     """A source of frames: opened, read to its end, closed. ``with camera:`` opens and closes it."""
 
+    #: What a person calls it, without a password.
+    name: str
     #: Whether every frame shows another place of the smear, so that no cell comes twice.
     places_apart: bool
+    #: Whether it goes on while a frame is looked at, so that only the newest matters; else none may be lost.
+    live: bool
+    #: Pictures that came again unchanged, and were dropped.
+    repeats: int = 0
 
     @abstractmethod
     def open(self) -> None:
@@ -55,11 +78,19 @@ class Camera(ABC):
 
     @abstractmethod
     def frames(self) -> Iterator[Frame | LostFrame]:
-        """Frames in order, until the source ends. One that cannot be used comes as a `LostFrame`."""
+        """Frames in order, until the source ends. One that cannot be used comes as a `LostFrame`.
+
+        Raises:
+            CameraError: the source stopped, or gave nothing within its limit.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the source; may be called more than once."""
+        """Let go of the source; may be called more than once.
+
+        Raises:
+            StuckThreadError: a thread of the camera does not end.
+        """
 
     def __enter__(self) -> Self:
         self.open()
@@ -71,20 +102,58 @@ class Camera(ABC):
         self.close()
 
 
+@dataclass(frozen=True)
+class CameraKind:
+    """A kind of camera: how it is written, what it is, and the class, which takes the text after the colon.
+
+    The classes of `whole` addresses take all of the text instead.
+    """
+
+    usage: str
+    help: str
+    module: str
+    class_name: str
+    whole: bool = False
+
+    @property
+    def name(self) -> str:
+        """What stands before the colon."""
+        return self.usage.partition(":")[0].partition("[")[0]
+
+    @property
+    def needs_argument(self) -> bool:
+        """Whether something must stand after the colon."""
+        return "[" not in self.usage
+
+
+#: Every camera there is.
+CAMERA_KINDS = (
+    CameraKind("picamera2[:N]", "a Raspberry Pi's camera, number N", "picamera2", "PiCamera"),
+    CameraKind("v4l2:/dev/videoN", "a USB camera", "v4l2", "V4L2Camera"),
+    CameraKind("rtsp://ADDRESS", "a network camera", "network", "NetworkCamera", whole=True),
+    CameraKind("http://ADDRESS", "a network camera, MJPEG or video", "network", "NetworkCamera", whole=True),
+    CameraKind("https://ADDRESS", "the same, encrypted", "network", "NetworkCamera", whole=True),
+    CameraKind("file:VIDEO", "a video file", "video", "VideoCamera"),
+    CameraKind("folder:DIR", "a folder of images, each a place of its own", "folder", "FolderCamera"),
+    CameraKind("phantom[:OPTIONS]", "a drawn slide", "phantom", "PhantomCamera"),
+)
+
+
 def open_camera(spec: str, um_per_pixel: float) -> Camera:
-    """The camera that a text such as ``folder:DIR`` or ``file:VIDEO`` names; ``with`` opens it.
+    """The camera that a text such as ``folder:DIR`` or ``v4l2:/dev/video0`` names; ``with`` opens it.
 
     Raises:
-        SettingError: no camera has that name, or what must follow it is lacking.
+        SettingError: no camera has that name, or what follows it cannot be meant.
+        MissingPartError: the camera needs a library that is not installed.
     """
+    name, _, argument = spec.partition(":")
+    kind = next((kind for kind in CAMERA_KINDS if kind.name == name), None)
+    if kind is None:
+        # Not all of the text: a mistyped address may hold a password.
+        known = ", ".join(kind.usage for kind in CAMERA_KINDS)
+        raise SettingError(f"no camera is called '{name}'; known are {known}")
+    if kind.needs_argument and not argument:
+        raise SettingError(f"camera '{spec}' says not which; write {kind.usage}")
     # Each is imported only where it is wanted: some need what not every machine has.
-    name, _, path = spec.partition(":")
-    if name == "folder" and path:
-        from edge.cameras.folder import FolderCamera
-
-        return FolderCamera(path, um_per_pixel)
-    if name == "file" and path:
-        from edge.cameras.video import VideoCamera
-
-        return VideoCamera(path, um_per_pixel)
-    raise SettingError(f"no camera is called '{spec}'; known are folder:DIR and file:VIDEO")
+    camera_class = getattr(import_module(f"edge.cameras.{kind.module}"), kind.class_name)
+    return camera_class(spec if kind.whole else argument, um_per_pixel)

@@ -13,6 +13,7 @@ class FolderCamera(Camera):
     """The images below a folder in the order of their names, or a single image file."""
 
     places_apart = True
+    live = False
 
     def __init__(self, path: str, um_per_pixel: float) -> None:
         self._path = path

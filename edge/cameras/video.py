@@ -30,6 +30,7 @@ class VideoCamera(Camera):
     """The frames of a video file. A cell stays in view over many of them."""
 
     places_apart = False
+    live = False
 
     def __init__(self, path: str, um_per_pixel: float) -> None:
         self._path = path

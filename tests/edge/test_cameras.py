@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge.cameras import Camera, Frame, LostFrame, open_camera
+from edge.cameras import CAMERA_KINDS, Camera, Frame, LostFrame, open_camera
 from edge.cameras.folder import FolderCamera
 from edge.cameras.video import VideoCamera
 from hematovision.errors import CameraError, SettingError
@@ -216,7 +216,18 @@ def test_only_a_folder_shows_another_place_in_every_frame() -> None:
     assert not open_camera("file:smear.mp4", 0.1).places_apart
 
 
-@pytest.mark.parametrize("spec", ["webcam:0", "folder", "folder:", "file:", "", ":x"])
+@pytest.mark.parametrize("spec", ["webcam:0", "", ":x", "rtps://user:secret@host/live"])
 def test_an_unknown_camera_is_refused_with_the_known_ones(spec: str) -> None:
-    with pytest.raises(SettingError, match="known are folder:DIR and file:VIDEO"):
+    with pytest.raises(SettingError, match="no camera is called") as caught:
+        open_camera(spec, 0.1)
+    assert "secret" not in str(caught.value)
+    for kind in CAMERA_KINDS:
+        assert kind.usage in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["folder", "folder:", "file:", "v4l2", "rtsp:", "http"])
+def test_a_camera_that_is_not_said_is_asked_for(spec: str) -> None:
+    with pytest.raises(
+        SettingError, match=f"camera '{spec}' says not which; write {spec.partition(':')[0]}:"
+    ):
         open_camera(spec, 0.1)

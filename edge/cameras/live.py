@@ -1,0 +1,208 @@
+"""What live cameras share: a thread to read on, a limit on every wait, checks of what comes."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from time import monotonic
+
+import numpy as np
+
+from edge.cameras import Camera, Frame, LostFrame
+from edge.threads import STOP_LIMIT_S, Closed, Handover, Worker
+from hematovision.errors import CameraError, ImageError
+from hematovision.images import RGBImage, check_size, is_grey
+
+# Every so many pixels in x and y are looked at: no fault that is told here is as small as that.
+_SAMPLE_STEP = 8
+# Of 255; a dark sensor's noise, and the 16 that video takes for black, lie below.
+_BLACK = 24
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a live camera is waited for, in seconds.
+
+    ``open_s``: for it to open. ``frame_s``: for a picture. ``unusable_s``: while every picture is black,
+    torn or otherwise unusable. ``still_s``: while every picture is bit for bit the one before. ``stop_s``:
+    for its thread to end.
+    """
+
+    open_s: float = 10.0
+    frame_s: float = 5.0
+    unusable_s: float = 10.0
+    still_s: float = 10.0
+    stop_s: float = STOP_LIMIT_S
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a camera's driver gives: (height, width, 3) uint8 RGB, and the monotonic clock when it was taken.
+
+    ``small``: as in `Frame`.
+    """
+
+    image: RGBImage
+    monotonic: float
+    small: RGBImage | None = None
+
+
+class LiveCamera(Camera):
+    """A camera that goes on while nobody looks.
+
+    A subclass connects, grabs one picture after the other and disconnects, all three on one thread, which
+    this class owns: a library that hangs there is noticed here. Nothing is dropped but repeats; who wants
+    the newest frame reads without pause and drops the others.
+    """
+
+    places_apart = False
+    live = True
+    #: What a person should look at when the camera fails.
+    advice = "check its cable and power"
+
+    def __init__(self, name: str, um_per_pixel: float, limits: Limits | None = None) -> None:
+        self.name = name
+        self._um_per_pixel = um_per_pixel
+        self._limits = limits or Limits()
+        #: Width and height that every picture must have; where `_connect` sets none, those of the first.
+        self._size: tuple[int, int] | None = None
+        self._handover: Handover[Picture | ImageError | None] | None = None
+        self._thread: Worker | None = None
+        self._sequence = 0
+        self._last: RGBImage | None = None
+
+    @abstractmethod
+    def _connect(self) -> None:
+        """Open the device. Raises `CameraError`, in which case `_disconnect` follows too."""
+
+    @abstractmethod
+    def _grab(self) -> Picture:
+        """The next picture, waited for less long than ``Limits.frame_s`` where the library can.
+
+        Raises:
+            ImageError: there was one, and it cannot be used; what is wrong, in words that follow "frame 7".
+            CameraError: the camera stopped.
+        """
+
+    @abstractmethod
+    def _disconnect(self) -> None:
+        """Let go of the device, also where connecting failed half-way."""
+
+    def open(self) -> None:
+        """Open the camera. Raises `CameraError` where it does not open, or not within its limit."""
+        if self._thread is not None:
+            raise CameraError(f"{self.name}: is open already; close it first")
+        self._size, self._last, self._sequence, self.repeats = None, None, 0, 0
+        handover: Handover[Picture | ImageError | None] = Handover()
+        self._handover = handover
+        self._thread = Worker(f"camera {self.name}", lambda: self._read(handover), handover)
+        self._thread.start()
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            try:
+                handover.take(self._limits.open_s)
+            except TimeoutError as error:
+                raise CameraError(
+                    f"{self.name}: did not open within {self._limits.open_s:g} s; {self.advice}"
+                ) from error
+            undo.pop_all()
+
+    def frames(self) -> Iterator[Frame | LostFrame]:
+        """Frames as they come, until the camera is closed.
+
+        Raises:
+            CameraError: the camera stopped; it gave no picture, no usable one, or only the same one for
+                longer than its limits; or it is not open.
+        """
+        if self._handover is None:
+            raise CameraError(f"{self.name}: the camera is not open")
+        handover, limits = self._handover, self._limits
+        fresh_at = monotonic()
+        while True:
+            try:
+                item = handover.take(limits.frame_s)
+            except Closed:
+                return
+            except TimeoutError as error:
+                raise CameraError(
+                    f"{self.name}: no picture for {limits.frame_s:g} s; {self.advice}"
+                ) from error
+            sequence, self._sequence = self._sequence, self._sequence + 1
+            picture = self._usable(item)
+            waited = monotonic() - fresh_at
+            if isinstance(picture, str):
+                if waited > limits.unusable_s:
+                    raise CameraError(
+                        f"{self.name}: no usable picture for {limits.unusable_s:g} s, the last one {picture}"
+                    )
+                yield LostFrame(sequence, self.name, f"{self.name}: frame {sequence} {picture}")
+            elif self._is_repeat(picture):
+                self.repeats += 1
+                if waited > limits.still_s:
+                    raise CameraError(
+                        f"{self.name}: the picture has stood still for {limits.still_s:g} s; {self.advice}"
+                    )
+            else:
+                yield Frame.taken(
+                    picture.monotonic, picture.image, sequence, self._um_per_pixel, self.name, picture.small
+                )
+                fresh_at = monotonic()  # what the frame's user took for it is no fault of the camera's
+
+    def close(self) -> None:
+        """Let go of the camera and end its thread.
+
+        Raises:
+            StuckThreadError: the thread does not end within its limit.
+        """
+        if self._thread is None or self._handover is None:
+            return
+        thread, self._thread = self._thread, None
+        self._handover.close()
+        self._handover = None
+        thread.finish(self._limits.stop_s)
+
+    def _read(self, handover: Handover[Picture | ImageError | None]) -> None:
+        """What the thread does: connect, say so, then one picture after the other until nobody takes them."""
+        try:
+            self._connect()
+            handover.put(None)
+            while True:
+                item: Picture | ImageError
+                try:
+                    item = self._grab()
+                except ImageError as error:
+                    item = error
+                handover.put(item)
+        finally:
+            self._disconnect()
+
+    def _usable(self, item: Picture | ImageError | None) -> Picture | str:
+        """The picture, or what is wrong with it."""
+        if not isinstance(item, Picture):
+            return str(item)
+        height, width = item.image.shape[:2]
+        if self._size is not None and self._size != (width, height):
+            return f"is {width}x{height} pixels, not {self._size[0]}x{self._size[1]}; {self.advice}"
+        sample = _sample(item.image)
+        if sample.mean() < _BLACK:
+            return "is black; switch the lamp on, open the diaphragm or expose longer"
+        if is_grey(sample):
+            return "has no colour; the stain is told by it, so set the camera to colour"
+        if self._size is None:
+            try:
+                check_size(width, height, self.name)
+            except ImageError as error:
+                raise CameraError(str(error)) from error
+            self._size = width, height
+        return item
+
+    def _is_repeat(self, picture: Picture) -> bool:
+        """Whether a picture is bit for bit the last one: a sensor's noise alone makes any two differ."""
+        sample = _sample(picture.image)
+        repeat = self._last is not None and np.array_equal(sample, self._last)
+        self._last = sample.copy()  # the sample itself would keep the whole picture in memory
+        return repeat
+
+
+def _sample(image: RGBImage) -> RGBImage:
+    return image[::_SAMPLE_STEP, ::_SAMPLE_STEP]
