@@ -64,6 +64,8 @@ def find_cells(field: Field) -> list[CellRegion]:
     edge = _edge(field)
     regions = []
     for lobes in _join_lobes(parts, labels, stats, px_um):
+        if sum(area_um2[lobe] for lobe in lobes) < MIN_CUT_NUCLEUS_UM2:
+            continue
         region = _region(field, stain, labels, stats, edge, lobes, px_um)
         if region.nucleus_area_um2 >= (MIN_CUT_NUCLEUS_UM2 if region.touches_border else MIN_NUCLEUS_UM2):
             regions.append(region)
@@ -117,14 +119,14 @@ def _join_lobes(
     """Group the parts of each nucleus: nearest pairs first, while the whole is no wider than a nucleus."""
     groups = [[part] for part in parts]
     boxes = [_box(stats, part) for part in parts]
-    outlines = [_outline(labels, stats, part) for part in parts]
+    outlines: dict[int, NDArray[np.float32]] = {}
     gaps = []
-    for first in range(len(parts)):
-        for second in range(first + 1, len(parts)):
-            if _box_gap(boxes[first], boxes[second]) * px_um <= LOBE_GAP_UM:
-                gap = _outline_gap(outlines[first], outlines[second]) * px_um
-                if gap <= LOBE_GAP_UM:
-                    gaps.append((gap, first, second))
+    for first, second in np.argwhere(np.triu(_box_gaps(boxes) * px_um <= LOBE_GAP_UM, 1)).tolist():
+        for part in {first, second} - outlines.keys():
+            outlines[part] = _outline(labels, stats, parts[part])
+        gap = _outline_gap(outlines[first], outlines[second]) * px_um
+        if gap <= LOBE_GAP_UM:
+            gaps.append((gap, first, second))
     group_of = list(range(len(parts)))
     for _, first, second in sorted(gaps):
         one, other = group_of[first], group_of[second]
@@ -154,8 +156,11 @@ def _union(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple[
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
-def _box_gap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
-    return max(a[0] - b[2], b[0] - a[2], a[1] - b[3], b[1] - a[3], 0)
+def _box_gaps(boxes: list[tuple[int, int, int, int]]) -> NDArray[np.int64]:
+    """How far apart each pair of boxes is in x or y, whichever is farther: (n, n), 0 where they meet."""
+    left, top, right, bottom = np.array(boxes, np.int64).reshape(-1, 4).T
+    x, y = left[:, None] - right[None, :], top[:, None] - bottom[None, :]
+    return np.maximum.reduce([x, x.T, y, y.T, np.zeros_like(x)])
 
 
 def _outline(labels: NDArray[np.int32], stats: NDArray[np.int32], part: int) -> NDArray[np.float32]:
@@ -184,7 +189,10 @@ def _region(
     for lobe in lobes[1:]:
         left, top, right, bottom = _union((left, top, right, bottom), _box(stats, lobe))
     window = np.s_[top:bottom, left:right]
-    nucleus = np.isin(labels[window], lobes)
+    patch = labels[window]
+    nucleus = patch == lobes[0]
+    for lobe in lobes[1:]:
+        nucleus |= patch == lobe
     ys, xs = np.nonzero(nucleus)
     scale_x, scale_y = field.scale
     box = (left * scale_x, top * scale_y, (right - left) * scale_x, (bottom - top) * scale_y)
@@ -209,5 +217,6 @@ def _focus(field: Field, box: tuple[float, float, float, float]) -> float:
     shrink = field.um_per_pixel / _FOCUS_UM_PER_PIXEL
     size = max(3, round(green.shape[1] * shrink)), max(3, round(green.shape[0] * shrink))
     green = cv2.resize(green, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR)
-    mean = max(float(green.mean()), 1.0)
-    return float(cv2.Laplacian(green, cv2.CV_32F).var()) / (mean * mean)
+    mean = max(cv2.mean(green)[0], 1.0)
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(green, cv2.CV_32F))  # several times NumPy's speed
+    return float(deviation[0, 0] / mean) ** 2

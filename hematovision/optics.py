@@ -129,8 +129,7 @@ def measure_field(
             "measures it)"
         )
     if small is None:
-        # Averaging, where it shrinks, also takes the sensor's noise out.
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR)
+        small = _shrunk(image, size)
     else:
         small = _at_working_size(small, size, (width, height))
     dark = _without_light(small)
@@ -160,6 +159,17 @@ def _check_picture(image: RGBImage, name: str) -> None:
         raise ImageError(
             f"{name} must be (height, width, 3) uint8 RGB, this one is {image.shape} {image.dtype}"
         )
+
+
+def _shrunk(image: RGBImage, size: tuple[int, int]) -> RGBImage:
+    """A frame at working scale, (width, height); averaging, where it shrinks, takes the noise out too."""
+    height, width = image.shape[:2]
+    if size[0] > width:
+        return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    if width == 4 * size[0] and height == 4 * size[1]:
+        # The same means, but for rounding: OpenCV halves three times faster than it quarters.
+        image = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _at_working_size(small: RGBImage, size: tuple[int, int], frame_size: tuple[int, int]) -> RGBImage:
@@ -262,6 +272,7 @@ def _glass(tiles: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
     bright = np.take_along_axis(ordered, rank[:, None], axis=1)
     bright[(valid < _MIN_GLASS_PIXELS) | (bright[:, 0] < _MIN_LEVEL)] = np.nan
     glass = (np.abs(green - bright) <= _GLASS_TOLERANCE * bright).astype(np.float32)
-    total = np.einsum("np,npc->nc", glass, np.nan_to_num(tiles))
+    filled = tiles if (valid == green.shape[1]).all() else np.nan_to_num(tiles)
+    total = (glass[:, None, :] @ filled)[:, 0]
     level = total / np.maximum(glass.sum(axis=1), 1)[:, None]
     return np.where(np.isnan(bright), np.nan, np.maximum(level, 1.0)).astype(np.float32), glass
