@@ -49,7 +49,7 @@ def cut_crop(field: Field, center: tuple[float, float], size: CropSize) -> NDArr
     seen: NDArray[np.uint8] | NDArray[np.float32]
     seen = image[y0:y1, x0:x1] if inside else np.zeros((0, 0, 3), np.uint8)
     if field.blank is not None and inside:
-        seen = field.blank.flatten(seen, x0, y0)
+        seen = field.blank.divide(seen, x0, y0)
     whole = seen.shape[:2] == (side, side)
     square = seen if whole else np.zeros((side, side, 3), seen.dtype)
     if inside and not whole:

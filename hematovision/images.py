@@ -42,10 +42,11 @@ _CONTROL_CHARACTERS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def read_image(path: Path | str) -> RGBImage:
+def read_image(path: Path | str, may_be_neutral: bool = False) -> RGBImage:
     """Read an image file.
 
-    Alpha is dropped, 16 bits a channel are scaled to 8, the orientation stored by a camera is applied.
+    Alpha is dropped, 16 bits a channel are scaled to 8, the orientation stored by a camera is applied. A
+    picture in colour that shows none is refused, unless it ``may_be_neutral``, as empty glass is.
 
     Returns:
         (height, width, 3) uint8, RGB, C-contiguous.
@@ -69,10 +70,10 @@ def read_image(path: Path | str) -> RGBImage:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror}); check the path") from error
-    return decode_image(data, name)
+    return decode_image(data, name, may_be_neutral)
 
 
-def decode_image(data: bytes, name: str) -> RGBImage:
+def decode_image(data: bytes, name: str, may_be_neutral: bool = False) -> RGBImage:
     """Decode the bytes of an image file; ``name`` is what messages call it. Otherwise as `read_image`."""
     if not data:
         raise ImageError(f"{name}: the file is empty; copy it again")
@@ -102,7 +103,7 @@ def decode_image(data: bytes, name: str) -> RGBImage:
             raise ImageError(f"{name}: damaged or cut short ({error}); copy it again") from error
     if deep:
         pixels = _decode_16_bits(data, name)
-    if is_grey(pixels):
+    if is_grey(pixels) and not may_be_neutral:
         raise _no_colour(name)
     return np.ascontiguousarray(pixels)
 

@@ -5,13 +5,14 @@ logarithm of transmittance is optical density, proportional to the amount of sta
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hematovision.blank_field import BlankField
+from hematovision.blank_field import EVEN_LEVEL, BlankField
 from hematovision.errors import ImageError, SettingError
 from hematovision.images import RGBImage
 
@@ -37,6 +38,7 @@ _GLASS_TOLERANCE = 0.06
 _MIN_GLASS_PIXELS = 16
 _MIN_LEVEL = 8  # of 255
 _LIGHT_GRID = 48
+_DRIFT_GRID = 9
 _FIT_ROUNDS = 6
 
 
@@ -65,14 +67,27 @@ class Light:
 
 
 @dataclass(frozen=True)
+class LampDrift:
+    """How the light differs from the blank field's, as shares: 0.1 is ten per cent.
+
+    ``brightness``: of all channels together, positive where brighter. ``colour``: red, green and blue beside
+    that. ``unevenness``: the most that any place of the field differs from the mean of its channel.
+    """
+
+    brightness: float
+    colour: tuple[float, float, float]
+    unevenness: float
+
+
+@dataclass(frozen=True)
 class Field:
     """A frame with its light measured: what `finder` and `crops` work on.
 
     ``image``: (height, width, 3) uint8 RGB as the camera gave it. ``transmittance``: the same field at
     `WORKING_UM_PER_PIXEL`, (h, w, 3) float32, 0 to about 1, and 1 where there is no image. ``dark``: (h, w)
     bool, where there is no image (the black fill of a rotated copy). ``scale``: pixels of ``image`` for one
-    of ``transmittance``, in x and in y. ``blank``: the empty field that the frame is divided by before
-    ``light``, which then is what the lamp has become since, as levels of an evenly lit frame.
+    of ``transmittance``, in x and in y. ``blank``: the empty field that the frame is divided by; ``light`` is
+    then that of the divided frame: `blank_field.EVEN_LEVEL` throughout while the lamp is as it was.
     """
 
     image: RGBImage
@@ -106,7 +121,8 @@ def measure_field(
         image: (height, width, 3) uint8 RGB.
         um_per_pixel: the frame's scale.
         blank: the empty field's light, recorded with the same camera and lamp; the frame is divided by it
-            first. What is then left of the light is measured on the frame's glass, as without it.
+            first. What the lamp and the exposure have changed since is measured on the frame's glass, as the
+            whole light is without a blank field, and removed too.
         small: the camera's own small picture of the same exposure and the same field of view, (h, w, 3) uint8
             RGB; it spares shrinking ``image``. At least about as large as `WORKING_UM_PER_PIXEL` asks for.
 
@@ -128,17 +144,28 @@ def measure_field(
             f"{width * um_per_pixel / 1000:.1f} mm of the slide; check the scale (hematovision calibrate "
             "measures it)"
         )
-    if small is None:
-        small = _shrunk(image, size)
-    else:
-        small = _at_working_size(small, size, (width, height))
+    small = _shrunk(image, size) if small is None else _at_working_size(small, size, (width, height))
     dark = _without_light(small)
-    even = small if blank is None else blank.flatten_small(small)
+    even = small if blank is None else blank.divide_small(small)
     light = _measure_light(even, dark, um_per_pixel * width / size[0])
     transmittance = np.divide(even, light.over(*size), dtype=np.float32)
     if dark.any():
         transmittance[dark] = 1.0
     return Field(image, um_per_pixel, light, transmittance, dark, (width / size[0], height / size[1]), blank)
+
+
+def lamp_drift(lights: Sequence[Light]) -> LampDrift:
+    """How far the lamp has drifted from the blank field that these fields were divided by.
+
+    Args:
+        lights: of one field or several; the median over them is taken, as cells mislead a single one.
+    """
+    typical = Light(np.median([light.coefficients for light in lights], axis=0).astype(np.float32))
+    ratio = typical.at(_axis(_DRIFT_GRID), _axis(_DRIFT_GRID)) / np.float32(EVEN_LEVEL)
+    channels = ratio.mean(axis=(0, 1))
+    brightness = float(np.exp(np.log(channels).mean()))
+    red, green, blue = (channels / brightness - 1).tolist()
+    return LampDrift(brightness - 1, (red, green, blue), float(np.abs(ratio / channels - 1).max()))
 
 
 def optical_density(transmittance: NDArray[np.float32]) -> NDArray[np.float32]:
