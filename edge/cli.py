@@ -21,7 +21,7 @@ from edge.runtime import AUTO, PACKAGES, default_threads
 from edge.scale import ScaleWatch, choose_scale
 from hematovision.errors import CameraError, ImageError, SettingError
 from hematovision.model_file import read_model_file
-from hematovision.phantom import PhantomField, draw_field
+from hematovision.phantom import PhantomFrame, draw_field
 
 _OUTPUTS: dict[str, type[Output]] = {"table": CellTable, "jsonl": JsonLines, "csv": CsvRows}
 # Of a camera whose scale is still to be measured: nothing can be classified with it by mistake.
@@ -242,7 +242,7 @@ def _made_with(classifier: Classifier, um_per_pixel: float) -> str:
     return f"{model.path.name} ({model.model_hash[:12]}) on {classifier.loaded}{scale}."
 
 
-def _beside_truth(field: PhantomField, named: NamedField) -> tuple[Table, int]:
+def _beside_truth(field: PhantomFrame, named: NamedField) -> tuple[Table, int]:
     """A table of drawn cells and their names, and how many of them were found."""
     table = Table("Drawn", "Named", "Probability", "Nucleus drawn, µm²", "Nucleus found, µm²")
     left = list(named.cells)
