@@ -74,7 +74,12 @@ class Camera(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Open the source. Raises `CameraError` where it is missing, empty or cannot be opened."""
+        """Open the source.
+
+        Raises:
+            CameraError: it is missing, empty, busy or cannot be opened.
+            SettingError: it does not have what was asked of it.
+        """
 
     @abstractmethod
     def frames(self) -> Iterator[Frame | LostFrame]:
@@ -123,13 +128,13 @@ class CameraKind:
     @property
     def needs_argument(self) -> bool:
         """Whether something must stand after the colon."""
-        return "[" not in self.usage
+        return self.usage[len(self.name)] == ":"
 
 
 #: Every camera there is.
 CAMERA_KINDS = (
-    CameraKind("picamera2[:N]", "a Raspberry Pi's camera, number N", "picamera2", "PiCamera"),
-    CameraKind("v4l2:/dev/videoN", "a USB camera", "v4l2", "V4L2Camera"),
+    CameraKind("picamera2[:N,OPTIONS]", "a Raspberry Pi's camera, number N", "picamera2", "PiCamera"),
+    CameraKind("v4l2:/dev/videoN[,OPTIONS]", "a USB camera", "v4l2", "V4L2Camera"),
     CameraKind("rtsp://ADDRESS", "a network camera", "network", "NetworkCamera", whole=True),
     CameraKind("http://ADDRESS", "a network camera, MJPEG or video", "network", "NetworkCamera", whole=True),
     CameraKind("https://ADDRESS", "the same, encrypted", "network", "NetworkCamera", whole=True),

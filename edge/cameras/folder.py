@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.cameras import Camera, Frame, LostFrame
+from edge.cameras.video import VIDEO_SUFFIXES
 from hematovision.errors import CameraError, ImageError
 from hematovision.images import IMAGE_SUFFIXES, list_images, read_image, shown_path
 
@@ -17,18 +18,21 @@ class FolderCamera(Camera):
 
     def __init__(self, path: str, um_per_pixel: float) -> None:
         self._path = path
+        self.name = shown_path(path)
         self._um_per_pixel = um_per_pixel
         self._images: list[str] = []
 
     def open(self) -> None:
         """List the images. Raises `CameraError` where there are none."""
-        path, name = Path(self._path), shown_path(self._path)
+        path, name = Path(self._path), self.name
         try:
             is_folder = stat.S_ISDIR(path.stat().st_mode)
         except FileNotFoundError as error:
             raise CameraError(f"{name}: no such folder or file; check the path") from error
         except OSError as error:  # a name too long, a folder on the way that may not be entered
             raise CameraError(f"{name}: cannot be opened ({error.strerror}); check the path") from error
+        if not is_folder and path.suffix.lower() in VIDEO_SUFFIXES:
+            raise CameraError(f"{name}: a video, not a folder of images; write file:{name}")
         self._images = [self._path]
         if is_folder:
             # A path is shown as it was given, so what is below it is appended to that text.

@@ -70,10 +70,11 @@ class LiveCamera(Camera):
         self._thread: Worker | None = None
         self._sequence = 0
         self._last: RGBImage | None = None
+        self._let_go = True
 
     @abstractmethod
     def _connect(self) -> None:
-        """Open the device. Raises `CameraError`, in which case `_disconnect` follows too."""
+        """Open the device. Raises `CameraError` or `SettingError`, after which `_disconnect` follows too."""
 
     @abstractmethod
     def _grab(self) -> Picture:
@@ -89,7 +90,12 @@ class LiveCamera(Camera):
         """Let go of the device, also where connecting failed half-way."""
 
     def open(self) -> None:
-        """Open the camera. Raises `CameraError` where it does not open, or not within its limit."""
+        """Open the camera.
+
+        Raises:
+            CameraError: it does not open, or not within its limit.
+            SettingError: it does not have what was asked of it.
+        """
         if self._thread is not None:
             raise CameraError(f"{self.name}: is open already; close it first")
         self._size, self._last, self._sequence, self.repeats = None, None, 0, 0
@@ -152,6 +158,7 @@ class LiveCamera(Camera):
         """Let go of the camera and end its thread.
 
         Raises:
+            CameraError: the device cannot be let go of.
             StuckThreadError: the thread does not end within its limit.
         """
         if self._thread is None or self._handover is None:
@@ -160,9 +167,12 @@ class LiveCamera(Camera):
         self._handover.close()
         self._handover = None
         thread.finish(self._limits.stop_s)
+        if not self._let_go:  # nobody takes any more what ended the thread
+            raise CameraError(f"{self.name}: does not close; {self.advice}")
 
     def _read(self, handover: Handover[Picture | ImageError | None]) -> None:
         """What the thread does: connect, say so, then one picture after the other until nobody takes them."""
+        self._let_go = False
         try:
             self._connect()
             handover.put(None)
@@ -175,6 +185,7 @@ class LiveCamera(Camera):
                 handover.put(item)
         finally:
             self._disconnect()
+            self._let_go = True
 
     def _usable(self, item: Picture | ImageError | None) -> Picture | str:
         """The picture, or what is wrong with it."""

@@ -1,0 +1,119 @@
+"""A camera on the network, by its address: RTSP, or MJPEG or other video over HTTP.
+
+``rtsp://USER:PASSWORD@HOST/PATH`` and the like. No message and no frame shows the user, the password, or
+the part of an address in which cameras take them. Of https, the certificate is not checked.
+"""
+
+import re
+import socket
+from contextlib import closing
+from time import monotonic
+from urllib.parse import urlsplit
+
+import cv2
+
+from edge.cameras.capture import CaptureCamera, sends_jpeg
+from edge.cameras.live import Limits
+from hematovision.errors import CameraError, SettingError
+from hematovision.images import shown_path
+
+# A still field compressed as video may repeat itself to the bit until the next key frame.
+_LIMITS = Limits(still_s=30.0)
+# FFmpeg's waits end before ours do, so that the error says which it was; so does asking the server why.
+_OPEN_SHARE, _ASK_SHARE, _FRAME_SHARE = 0.6, 0.15, 0.8
+
+_PORTS = {"rtsp": 554, "http": 80, "https": 443}
+_QUESTIONS = {
+    "http": "GET {target} HTTP/1.0\r\nHost: {host}\r\n\r\n",
+    "rtsp": "DESCRIBE {target} RTSP/1.0\r\nCSeq: 1\r\n\r\n",
+}
+_STATUS_LINE = re.compile(r"(?:HTTP|RTSP)/\d\.\d (\d{3}.*)")
+
+
+class NetworkCamera(CaptureCamera):
+    """The camera at an address that begins with ``rtsp://``, ``http://`` or ``https://``."""
+
+    advice = "check the camera and the network"
+    ended = "the stream ended"
+
+    def __init__(self, address: str, um_per_pixel: float, limits: Limits | None = None) -> None:
+        scheme = address.partition(":")[0]
+        try:
+            parts = urlsplit(address)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise SettingError(
+                f"the address of the {scheme} camera cannot be read; of a password in it, write / ? # @ : as "
+                "%2F %3F %23 %40 %3A"
+            ) from error
+        if not host or not address.startswith(f"{scheme}://"):
+            raise SettingError(
+                f"the address of the {scheme} camera names no host; write {scheme}://HOST/PATH"
+            )
+        super().__init__(shown_address(address), um_per_pixel, limits or _LIMITS)
+        self._address = address
+        self._scheme, self._host, self._port = scheme, host, port or _PORTS[scheme]
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        self._target = f"rtsp://{host}:{self._port}{target}" if scheme == "rtsp" else target or "/"
+
+    @property
+    def _patience_s(self) -> float:
+        return self._limits.frame_s * _FRAME_SHARE
+
+    def _connect(self) -> None:
+        start, limit = monotonic(), self._limits.open_s * _OPEN_SHARE
+        capture = self._capture = cv2.VideoCapture(
+            self._address,
+            cv2.CAP_FFMPEG,
+            [
+                *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * limit)),
+                *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * self._patience_s)),
+                # Decoding on several threads delays the picture by as many frames.
+                *(cv2.CAP_PROP_N_THREADS, 1),
+            ],
+        )
+        if not capture.isOpened():
+            if monotonic() - start >= limit:
+                raise CameraError(f"{self.name}: no video within {limit:g} s; {self.advice}")
+            raise CameraError(f"{self.name}: {self._ask_why()}")
+        if sends_jpeg(capture):
+            capture.set(cv2.CAP_PROP_FORMAT, -1)  # as it was sent
+        self._good_at = monotonic()
+
+    def _ask_why(self) -> str:
+        """OpenCV only says that nothing opened; ask the server why. One line, without the camera's name."""
+        place = f"{self._host}:{self._port}"
+        try:
+            with closing(
+                socket.create_connection((self._host, self._port), self._limits.open_s * _ASK_SHARE)
+            ) as connection:
+                question = _QUESTIONS.get(self._scheme)
+                if question is None:  # what is encrypted is left to FFmpeg
+                    return "sends no video; check the address"
+                connection.sendall(question.format(target=self._target, host=place).encode())
+                answer = connection.makefile("rb").readline(200).decode("latin-1")
+        except socket.gaierror as error:
+            return f"the host {self._host} is not found ({error.strerror}); check the address"
+        except OSError as error:
+            return f"{place} does not answer ({error.strerror or error}); {self.advice}"
+        status = _STATUS_LINE.match(answer)
+        if status is None:
+            return f"{place} answers with something else than {self._scheme.upper()}; check the port"
+        if status[1].startswith("2"):
+            return "sends no video that can be read; check the address"
+        return (
+            f"{place} answers {shown_path(status[1].strip())}; check path, user and password in the address"
+        )
+
+
+def shown_address(address: str) -> str:
+    """An address as messages show it: host, port and path, nothing in which cameras take a password."""
+    scheme, _, rest = address.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    behind = rest[len(authority) :]
+    path = re.split("[?#]", behind, maxsplit=1)[0]
+    if "@" in behind:  # perhaps the end of a password that has a / in it
+        return f"{scheme}://…"
+    # Some cameras take /user=admin&password=... in the path.
+    shown = "/…" if "=" in path else path
+    return shown_path(f"{scheme}://{authority.rpartition('@')[2]}{shown}{'?…' if behind != path else ''}")
