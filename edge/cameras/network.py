@@ -4,6 +4,7 @@
 the part of an address in which cameras take them. Of https, the certificate is not checked.
 """
 
+import os
 import re
 import socket
 from contextlib import closing
@@ -16,6 +17,9 @@ from edge.cameras.capture import CaptureCamera, sends_jpeg
 from edge.cameras.live import Limits
 from hematovision.errors import CameraError, SettingError
 from hematovision.images import shown_path
+
+# Over UDP, FFmpeg's first choice, packets get lost and pictures come torn, which nothing tells.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
 
 # A still field compressed as video may repeat itself to the bit until the next key frame.
 _LIMITS = Limits(still_s=30.0)
@@ -41,11 +45,11 @@ class NetworkCamera(CaptureCamera):
         try:
             parts = urlsplit(address)
             host, port = parts.hostname, parts.port
-        except ValueError as error:
+        except ValueError:  # its text may be a part of the password
             raise SettingError(
                 f"the address of the {scheme} camera cannot be read; of a password in it, write / ? # @ : as "
                 "%2F %3F %23 %40 %3A"
-            ) from error
+            ) from None
         if not host or not address.startswith(f"{scheme}://"):
             raise SettingError(
                 f"the address of the {scheme} camera names no host; write {scheme}://HOST/PATH"

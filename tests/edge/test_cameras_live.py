@@ -1,7 +1,7 @@
 """What every live camera does: it is bounded in every wait, checks what comes, and leaves no thread."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from threading import Event
 from time import monotonic, sleep
@@ -23,10 +23,10 @@ class ScriptedCamera(LiveCamera):
 
     def __init__(
         self,
-        script: Iterable[RGBImage | Exception | Event],
+        script: Sequence[object],
         limits: Limits | None = None,
-        connecting: Exception | Event | None = None,
-        disconnecting: Exception | None = None,
+        connecting: object = None,
+        disconnecting: object = None,
     ) -> None:
         super().__init__("scripted", 0.1, limits)
         self._script = list(script)
