@@ -10,6 +10,9 @@ from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import ModelFileError
 
 CONFIDENCE = 0.95
+#: How many cells given a class a differential is made of: 100 by habit, 200 by one reader and 400 by two
+#: where a method is judged (CLSI H20-A2, 2007).
+TARGETS = (100, 200, 400)
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,14 @@ def share(count: int, total: int) -> Share:
     low = 100 * float(betaincinv(count, total - count + 1, tail)) if count > 0 else 0.0
     high = 100 * float(betaincinv(count + 1, total - count, 1 - tail)) if count < total else 100.0
     return Share(count, total, 100 * count / total if total else None, low, high)
+
+
+def beyond_reference(seen: Share, reference_percent: tuple[float, float]) -> str | None:
+    """``high`` or ``low`` where all of the 95 % interval lies outside the reference interval; else None."""
+    low, high = reference_percent
+    if seen.low > high:
+        return "high"
+    return "low" if seen.high < low else None
 
 
 def classifier_error(accuracy: Mapping[str, Any]) -> str:

@@ -1,47 +1,85 @@
 """What `run` has seen so far, as a table and a summary for people."""
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from rich.table import Table
 
-from edge.cameras import LostFrame
-from edge.differential import Differential, Share, classifier_error
-from edge.pipeline import NamedField
-from hematovision.cell_classes import CLASS_NAMES
+from edge.cameras import Frame, LostFrame
+from edge.differential import Differential, Share, beyond_reference, classifier_error
+from edge.misclassification import MIN_ORIGINALS, Misclassification
+from edge.stills import NamedField
+from hematovision.cell_classes import CELL_CLASSES, REFERENCE_SOURCE, UNCLASSIFIED
+from hematovision.images import shown_path
 from hematovision.model_file import Manifest
 
 
-class Tally:
-    """Counts every cell of every frame given to it, so each frame must show another place of the smear."""
+@dataclass(frozen=True)
+class TargetReached:
+    """When there were cells enough: the frame that brought the last, and seconds since the first frame."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    frame: Frame
+    after_s: float
+
+
+class Tally:
+    """The cells counted, and when there were enough of them.
+
+    ``target``: so many cells given a class, one of `edge.differential.TARGETS`, or None; ``reached``: None
+    before. Counting goes on beyond it.
+    """
+
+    def __init__(self, manifest: Manifest, target: int | None = None) -> None:
         self.differential = Differential()
         self.looked_at = 0
         self.lost = 0
         self.cut = 0
+        self.target = target
+        self.reached: TargetReached | None = None
+        self._first: Frame | None = None
         self._error_note = classifier_error(manifest.accuracy)
+        self._misclassification = Misclassification.of(manifest.accuracy)
 
     def add(self, result: NamedField | LostFrame) -> None:
-        """Count the cells of a frame. One cut by the border is set apart, as at the microscope."""
+        """Count the cells of a frame that shows another place of the smear than all before it.
+
+        One cut by the border is set apart, as at the microscope.
+        """
         if isinstance(result, LostFrame):
             self.lost += 1
             return
-        self.looked_at += 1
         whole = [cell for cell in result.cells if not cell.region.touches_border]
         self.cut += len(result.cells) - len(whole)
-        self.differential = self.differential.plus(cell.prediction.class_name for cell in whole)
+        self.count(result.frame, (cell.prediction.class_name for cell in whole))
+
+    def count(self, frame: Frame, class_names: Iterable[str]) -> None:
+        """Count the cells that are new with a frame: each the name of a class, or `UNCLASSIFIED`."""
+        self.looked_at += 1
+        self._first = self._first or frame
+        self.differential = self.differential.plus(class_names)
+        if self.target and not self.reached and self.differential.named >= self.target:
+            self.reached = TargetReached(frame, frame.monotonic - self._first.monotonic)
 
     def table(self) -> Table:
         """The differential as it stands."""
-        table = Table(caption=f"{self.looked_at} images, {self.differential.total} cells", min_width=44)
+        wanted = f" of the {self.target} wanted" if self.target else ""
+        table = Table(
+            caption=f"{self.looked_at} images, {self.differential.total} cells, "
+            f"{self.differential.named}{wanted} given a class",
+            min_width=44,
+        )
         table.add_column("Class")
-        table.add_column("Cells", justify="right")
-        table.add_column("%", justify="right")
-        table.add_column("95 % limits", justify="right")
-        for name in CLASS_NAMES:
-            table.add_row(name, *_row(self.differential.share(name)))
+        for heading in ("Cells", "%", "95 % limits", "Adults, %"):
+            table.add_column(heading, justify="right")
+        table.add_column("")
+        for one in CELL_CLASSES:
+            share = self.differential.share(one.name)
+            low, high = one.reference_percent
+            flag = beyond_reference(share, one.reference_percent) or ""
+            table.add_row(one.name, *_row(share), f"{low:g}–{high:g}", flag)
         table.add_section()
-        table.add_row("unclassified, of all", *_row(self.differential.unclassified_share))
+        table.add_row(f"{UNCLASSIFIED}, of all", *_row(self.differential.unclassified_share))
         return table
 
     def summary(self) -> list[str]:
@@ -51,8 +89,55 @@ class Tally:
             f"Cells: {self.differential.named} given a class (the percentages are of these), "
             f"{self.differential.unclassified} unclassified; {self.cut} cut by the border of an image "
             "and not counted.",
+            *self._about_target(),
             self._error_note,
+            *self._about_misclassification(),
+            f"Adults: reference intervals ({REFERENCE_SOURCE}), of leukocytes with basophils; a laboratory's "
+            "own come first. High or low is a class only where all of the 95 % limits lie outside.",
         ]
+
+    def _about_target(self) -> list[str]:
+        if self.target is None:
+            return []
+        if self.reached is None:
+            return [f"Target: {self.target} cells given a class, not reached."]
+        minutes, seconds = divmod(round(self.reached.after_s), 60)
+        frame = self.reached.frame
+        return [
+            f"Target: {self.target} cells given a class, reached after {minutes} min {seconds} s "
+            f"({shown_path(frame.source)}, image {frame.sequence})."
+        ]
+
+    def _about_misclassification(self) -> list[str]:
+        measured = self._misclassification
+        behind = measured.behind(self.differential.counts)
+        left_out = (
+            f" Too few cells of a class (under {MIN_ORIGINALS}) to go by: {', '.join(measured.too_small)}."
+            if measured.too_small
+            else ""
+        )
+        if not measured.rates:
+            return [
+                f"How far misclassification alone could move these percentages was not measured.{left_out}"
+            ]
+        if behind is None:
+            return []
+        ranges = ", ".join(
+            f"{one.name} {math.floor(low)}–{math.ceil(high)} %"
+            for one, (low, high) in zip(CELL_CLASSES, behind, strict=True)
+        )
+        sets = ", ".join(name for name, _ in measured.rates)
+        lines = [
+            f"Misclassification alone, as measured on {sets}, would make these percentages of true ones of: "
+            f"{ranges}.{left_out}"
+        ]
+        for one, (low, high) in zip(CELL_CLASSES, behind, strict=True):
+            flag = beyond_reference(self.differential.share(one.name), one.reference_percent)
+            if flag is not None:
+                within = low <= one.reference_percent[1] and high >= one.reference_percent[0]
+                could = "could" if within else "would not"
+                lines.append(f"{one.name.capitalize()}: {flag}; misclassification alone {could} make it so.")
+        return lines
 
 
 def _row(share: Share) -> tuple[str, str, str]:

@@ -9,9 +9,10 @@ class CellClass:
 
     ``color`` is the RGB that boxes and bars are drawn in (distinguishable with colour-blind eyes: Okabe and
     Ito 2008). ``reference_percent`` is the adult reference interval of the relative count, in per cent of
-    leukocytes (Oxford Handbook of Clinical Medicine; laboratories differ, and a laboratory's own interval
-    comes first). ``loinc`` is the code of "[class]/Leukocytes in Blood" without a method: this device is
-    neither the manual count nor the flow cytometer that the codes with a method mean.
+    leukocytes (`REFERENCE_SOURCE`; laboratories differ, and a laboratory's own interval comes first). Those
+    include basophils, 0 to 1 %, which are no class here. ``loinc`` is the code of "[class]/Leukocytes in
+    Blood" without a method: this device is neither the manual count nor the flow cytometer that the codes
+    with a method mean.
     """
 
     name: str
@@ -19,6 +20,9 @@ class CellClass:
     reference_percent: tuple[float, float]
     loinc: str
 
+
+#: Where the reference intervals are from: its chapter of reference intervals, haematology.
+REFERENCE_SOURCE = "Oxford Handbook of Clinical Medicine, 10th edition, 2017"
 
 CELL_CLASSES = (
     CellClass("neutrophil", (0, 114, 178), (40.0, 75.0), "26511-6"),

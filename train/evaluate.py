@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hematovision.cell_classes import CLASS_NAMES
+from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import DataSetError
 from train.cells import CellSet
 
 RESAMPLINGS = 2000
 #: Bins of the calibration error (Guo et al., On calibration of modern neural networks, ICML 2017).
 BINS = 15
+
+#: What a manifest calls the cells of a class that the finder did not find.
+NOT_FOUND = "not found"
 
 _CLASSES = len(CLASS_NAMES)
 _MISSED = _CLASSES  # column of the confusion matrix for cells that the finder did not find
@@ -56,7 +59,9 @@ class Scores:
 class Evaluation:
     """What a model does on one data set.
 
-    ``others``: cells of no class, ``others_declined``: how many of them were not given one.
+    ``others``: cells of no class, ``others_declined``: how many of them were not given one. ``named``: for
+    each true class its files, ``cells``, of how many ``originals``, and how many of them the device calls by
+    each name, leaves unclassified or does not find: with the decline threshold, unlike ``confusion``.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Evaluation:
     unreadable: int
     others: int
     others_declined: int
+    named: dict[str, dict[str, int]]
 
     def to_json(self) -> dict[str, Any]:
         """All of it as a JSON object; a figure that cannot be computed is null."""
@@ -89,6 +95,7 @@ class Evaluation:
             "others": self.others,
             "others_declined": self.others_declined,
             "confusion": self.files.confusion,
+            "named": self.named,
         }
 
 
@@ -122,7 +129,26 @@ def evaluate(
         unreadable=len(cells.unreadable),
         others=int((~known).sum()),
         others_declined=int((~named[~known]).sum()),
+        named=_named(files, named[known], np.array(originals)),
     )
+
+
+def _named(
+    files: "_Answers", named: NDArray[np.bool_], originals: NDArray[np.str_]
+) -> dict[str, dict[str, int]]:
+    answers = np.where(named, files.sure.argmax(axis=1), _CLASSES)
+    answers[~files.found] = _CLASSES + 1
+    columns = (*CLASS_NAMES, UNCLASSIFIED, NOT_FOUND)
+    rows = {}
+    for label, truth in enumerate(CLASS_NAMES):
+        of_class = files.labels == label
+        counts = np.bincount(answers[of_class], minlength=len(columns)).tolist()
+        rows[truth] = {
+            "cells": int(of_class.sum()),
+            "originals": len(np.unique(originals[of_class])),
+            **dict(zip(columns, counts, strict=True)),
+        }
+    return rows
 
 
 @dataclass(frozen=True)
