@@ -204,7 +204,7 @@ class PiCamera(LiveCamera):
 
     def _next_request(self) -> Any:
         """The next request that the camera completes, with its pictures; whoever gets it releases it."""
-        # Before 0.3.20 or so picamera2 takes no limit for its own wait.
+        # The picamera2 of the first Bookworm, 0.3.12, takes no limit for a wait of its own.
         complete = Event()
         job = self._device.capture_request(wait=False, signal_function=lambda _job: complete.set())
         limit_s = self._limits.frame_s * _SHARE_OF_LIMIT
