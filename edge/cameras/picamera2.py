@@ -11,8 +11,10 @@ from then on.
 
 The main stream is for crops. Beside it the camera's own scaler makes a low-resolution one for finding, twice
 as large as the scale at which nuclei are found: its brightness is averaged to half, and its colour, of which
-YUV has half, taken as it is. For a frame of 1280x960 at 0.1 µm per pixel that takes 0.15 ms on one core of a
-Xeon server, where shrinking the main stream takes 1.1 ms; the same cells are found (a test shows it).
+YUV has half, taken as it is. For a 1280x960 frame that takes 0.1 to 0.3 ms on one core of a Xeon server;
+shrinking the main stream takes 0.4 ms at 0.1 µm per pixel, and over 3 ms at 0.083 and 0.12, where it does not
+shrink to a whole fraction. The same cells are found (a test shows it). From 0.2 µm per pixel on it would be
+no smaller than the main stream and is left out.
 """
 
 import importlib
@@ -34,8 +36,6 @@ from hematovision.optics import WORKING_UM_PER_PIXEL
 #: picamera2's preview goes down to 12 frames a second; a stage moved by hand smears within less.
 MAX_EXPOSURE_US = 83_000
 MAX_LOCK_AFTER_S = 60.0
-#: Above this the low-resolution stream would be more than three quarters as wide as the main one.
-MAX_LORES_UM_PER_PIXEL = 0.15
 
 _DEFAULT_SIZE = (1280, 960)
 _KNOWN_OPTIONS = {
@@ -162,9 +162,10 @@ class PiCamera(LiveCamera):
 
     def _lores_size(self, main: tuple[int, int]) -> tuple[int, int] | None:
         """Width and height of the low-resolution stream beside a main one; None where it is not worth it."""
-        if not self._um_per_pixel <= MAX_LORES_UM_PER_PIXEL:  # also where the scale is still to be measured
+        share = 2 * self._um_per_pixel / WORKING_UM_PER_PIXEL
+        if not share < 1:  # also where the scale is still to be measured
             return None
-        width, height = (2 * round(side * self._um_per_pixel / WORKING_UM_PER_PIXEL) for side in main)
+        width, height = (2 * round(side * share / 2) for side in main)
         return width, height
 
     def _set_controls(self) -> None:
