@@ -23,6 +23,7 @@ _DEFAULT_SIZE = (1280, 960)
 # One is filled while the other is read: with one alone every second picture would be lost, with more, they
 # would be old.
 _BUFFERS = 2
+_OLDEST_STAMP_S = 5.0
 
 # OpenCV takes whole seconds, from here, once for all cameras of a process.
 _SELECT_TIMEOUT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
@@ -62,7 +63,7 @@ class V4L2Camera(CaptureCamera):
         capture = self._capture = cv2.VideoCapture(self._device, cv2.CAP_V4L2)
         if not capture.isOpened():
             raise CameraError(
-                f"{self.name}: opens, but gives pictures in no format that can be read; "
+                f"{self.name}: gives pictures in no format that can be read; "
                 "a Raspberry Pi's own camera is read with picamera2"
             )
         width, height = self._asked or _DEFAULT_SIZE
@@ -124,6 +125,6 @@ class V4L2Camera(CaptureCamera):
             os.close(device)
 
     def _taken_at(self, capture: cv2.VideoCapture) -> float:
-        # Most drivers stamp by the monotonic clock; what is not of the last second is another's.
+        # Most drivers stamp by the monotonic clock; a time that cannot be is by another.
         stamp, now = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, monotonic()
-        return stamp if now - 1 <= stamp <= now else now
+        return stamp if now - _OLDEST_STAMP_S <= stamp <= now else now

@@ -172,6 +172,25 @@ def test_a_video_cut_short_says_how_many_frames_are_lacking(tmp_path: Path) -> N
     assert f"ends after {len(frames)} of the 20 frames" in last.error
 
 
+def test_a_frame_that_a_video_ends_in_the_middle_of_is_not_shown(tmp_path: Path) -> None:
+    colors = [(200, 60 + 5 * n, 120) for n in range(20)]
+    path = write_video(tmp_path / "v.avi", colors)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    *frames, last = look(VideoCamera(str(path), 0.1))
+    assert isinstance(last, LostFrame)
+    assert last.sequence == len(frames)
+    for frame, color in zip(frames, colors, strict=False):
+        assert isinstance(frame, Frame)
+        # The decoder would fill the lower part with the frame before.
+        np.testing.assert_allclose(mean_color(frame.image[-8:]), color, atol=12)
+
+
+def test_time_between_the_frames_of_a_video_is_the_videos_own(tmp_path: Path) -> None:
+    frames = look(VideoCamera(str(write_video(tmp_path / "v.avi", [PINK] * 10)), 0.1))
+    times = [frame.monotonic for frame in frames if isinstance(frame, Frame)]
+    np.testing.assert_allclose(np.diff(times), 0.1, atol=0.001)
+
+
 def test_a_grey_frame_is_lost_and_a_coloured_one_after_it_is_not(tmp_path: Path) -> None:
     grey, coloured = look(VideoCamera(str(write_video(tmp_path / "v.avi", [(150, 150, 150), PINK])), 0.1))
     assert isinstance(grey, LostFrame)
@@ -209,6 +228,29 @@ def test_a_camera_is_closed_also_when_looking_fails(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with pytest.raises(CameraError, match="not open"):
         next(camera.frames())
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ("file:{}", "a folder; write folder:"),
+        ("file:{}/a.png", "an image, not a video; write folder:"),
+        ("folder:{}/v.avi", "a video, not a folder of images; write file:"),
+    ],
+)
+def test_what_belongs_to_another_camera_is_told_which(tmp_path: Path, spec: str, complaint: str) -> None:
+    write_image(tmp_path / "a.png")
+    write_video(tmp_path / "v.avi", [PINK])
+    with pytest.raises(CameraError, match=complaint):
+        open_camera(spec.format(tmp_path), 0.1).open()
+
+
+def test_files_are_not_live_and_devices_and_networks_are() -> None:
+    live = {
+        spec: open_camera(spec, 0.1).live
+        for spec in ("folder:a", "file:a.avi", "v4l2:/dev/video0", "http://a")
+    }
+    assert live == {"folder:a": False, "file:a.avi": False, "v4l2:/dev/video0": True, "http://a": True}
 
 
 def test_only_a_folder_shows_another_place_in_every_frame() -> None:
