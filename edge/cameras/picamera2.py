@@ -17,6 +17,7 @@ shrink to a whole fraction. The same cells are found (a test shows it). From 0.2
 no smaller than the main stream and is left out.
 """
 
+import gc
 import importlib
 import os
 from collections.abc import Iterator
@@ -126,9 +127,13 @@ class PiCamera(LiveCamera):
 
     def _disconnect(self) -> None:
         device, self._device = self._device, None
-        if device is not None:
-            with self._library("does not close"):
-                device.close()
+        if device is None:
+            return
+        with self._library("does not close"):
+            device.close()
+        # picamera2's objects refer to each other and keep their buffers, of which a Pi has few, until this.
+        del device
+        gc.collect()
 
     def _configure(self) -> None:
         """Ask for red, green, blue in that order and take down what the camera gives instead."""

@@ -15,6 +15,7 @@ import cv2
 import pytest
 
 from hematovision.images import RGBImage
+from hematovision.optics import WORKING_UM_PER_PIXEL
 from hematovision.phantom import draw_field
 
 pytestmark = pytest.mark.picamera2
@@ -97,7 +98,8 @@ def test_real_frames_have_the_colours_of_the_files_and_the_camera_opens_again(sc
         assert 0 <= frame["age_s"] < 10
         assert frame["small"] == [320, 240]
         assert frame["cells"] == frame["cells_by_small"] > 3
-        assert frame["farthest_px"] < 2
+        assert frame["farthest_px"] < WORKING_UM_PER_PIXEL / 0.1
+    assert result["left_open"][0] == result["left_open"][1] < 10  # buffers are files
     assert result["threads"] == []
 
 

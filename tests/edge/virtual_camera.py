@@ -45,11 +45,12 @@ def threads_left() -> list[str]:
 def frames() -> dict[str, Any]:
     """Two openings of one camera object; of each, a few frames beside the file that they show."""
     files = [read_image(path) for path in sorted(Path("/opt/frames").iterdir())]
-    one, openings = camera(), []
+    one, openings, left_open = camera(), [], []
     for _ in range(2):
         with one:
             openings.append([_describe(frame, files) for frame in islice(one.frames(), 6)])
-    return {"openings": openings, "threads": threads_left()}
+        left_open.append(len(list(Path("/proc/self/fd").iterdir())))
+    return {"openings": openings, "left_open": left_open, "threads": threads_left()}
 
 
 def _describe(frame: Any, files: list[Any]) -> dict[str, Any]:
