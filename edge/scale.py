@@ -33,19 +33,25 @@ class ScaleWatch:
         self._um_per_pixel = um_per_pixel
         self._recent: deque[NDArray[np.float32]] = deque(maxlen=_WINDOW)
         self._told = um_per_pixel
+        self._frames = 0
+        self._checked = False
+        self._doubt: str | None = None
 
     def see(self, frame: Frame, camera: Camera) -> str | None:
         """A line for the user where red cells disagree by more than 15 %; once until they change again.
 
-        Every image is measured, and every 25th frame of a video.
+        Every image is measured, and every 25th frame of a video or live camera.
         """
-        if frame.sequence % _step(camera):
+        self._frames += 1
+        if (self._frames - 1) % _step(camera):
             return None
         self._recent.append(_red_cells(frame))
         try:
             measured = measure_scale(self._recent).um_per_pixel
-        except CalibrationError:  # too few to say
+        except CalibrationError as error:
+            self._doubt = str(error).partition(";")[0]
             return None
+        self._checked = True
         warning = scale_warning(self._um_per_pixel, self._recent)
         if warning is None:
             # Not at the first agreement: red cells just at the limit would be told of again and again.
@@ -56,6 +62,15 @@ class ScaleWatch:
             return None
         self._told = measured
         return f"{shown_path(frame.source)}: {warning}"
+
+    def end(self) -> str | None:
+        """A line for the user where, to the end of the batch, nothing showed whether its scale is right."""
+        if self._checked or self._doubt is None:
+            return None
+        return (
+            f"µm per pixel is taken as {self._um_per_pixel:.4g}; the red cells in view could not confirm it "
+            f"({self._doubt})"
+        )
 
 
 def choose_scale(given: float | None, cameras: Iterable[Camera]) -> tuple[float, str | None]:

@@ -1,10 +1,13 @@
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from edge.blank_field import read_blank
 from hematovision.cli import root
 from hematovision.phantom import draw_field
 
@@ -89,3 +92,82 @@ def test_a_missing_path_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_its_help_says_what_is_assumed() -> None:
     assert "7.5 µm" in calibrate("-h").stdout
+
+
+@pytest.fixture(scope="module")
+def glass(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nine pictures of an empty field in a warm lamp."""
+    folder = tmp_path_factory.mktemp("glass")
+    for seed in range(9):
+        levels = np.random.default_rng(seed).normal((230, 215, 190), 1.5, (120, 160, 3))
+        Image.fromarray(levels.astype(np.uint8)).save(folder / f"{seed}.png")
+    return folder
+
+
+def test_a_blank_field_is_recorded_from_images_and_folders_and_said_how_to_be_used(
+    glass: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "empty.png"
+    result = calibrate("--blank", glass, "--out", out)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert f"{out}: the light of 160x120 pixels, the mean of 9 frames" in result.stdout
+    assert "green: 21" in result.stdout
+    assert f"use it with --blank {out}" in result.stdout
+    assert read_blank(out).levels.shape == (120, 160, 3)
+
+
+def test_of_a_camera_25_frames_are_enough(tmp_path: Path) -> None:
+    video = tmp_path / "glass.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
+    for seed in range(40):
+        levels = np.random.default_rng(seed).normal((190, 215, 230), 1.5, (120, 160, 3))
+        writer.write(levels.astype(np.uint8))
+    writer.release()
+    result = calibrate("--blank", "--camera", f"file:{video}", "--out", tmp_path / "blank.png")
+    assert result.exit_code == 0
+    assert "the mean of 25 frames" in result.stdout
+
+
+def test_few_frames_are_said_to_be_noisy(glass: Path, tmp_path: Path) -> None:
+    result = calibrate("--blank", glass / "0.png", "--out", tmp_path / "blank.png")
+    assert result.exit_code == 0
+    assert "the mean of 1 frame\n" in result.stdout
+    assert "noise of so few" in result.stderr
+
+
+def test_a_blank_field_with_cells_or_a_broken_file_is_refused_and_nothing_is_written(
+    smear: Path, glass: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes((glass / "0.png").read_bytes()[:300])
+    for path in (smear / "0.png", broken, tmp_path):
+        result = calibrate("--blank", glass / "0.png", path, "--out", tmp_path / "blank.png")
+        assert result.exit_code == 1
+        assert str(path) in result.stderr
+        assert not (tmp_path / "blank.png").exists()
+
+
+def test_a_camera_that_gives_nothing_usable_is_not_waited_for(tmp_path: Path) -> None:
+    for number in range(60):
+        (tmp_path / f"{number:02}.png").write_text("no image")
+    result = calibrate("--blank", "--camera", f"folder:{tmp_path}", "--out", tmp_path / "blank.png")
+    assert result.exit_code == 1
+    assert "25 frames that cannot be used" in result.stderr
+    assert "26.png" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--blank"], "either images"),
+        (["--blank", "--camera", "phantom", "."], "either images"),
+        (["--camera", "phantom"], "go with --blank"),
+        (["--out", "x.png", "."], "go with --blank"),
+        ([], "no images"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(arguments: list[str], what: str) -> None:
+    result = calibrate(*arguments)
+    assert result.exit_code == 2
+    assert what in result.stderr

@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import bdtr, bdtrc
 
-from edge.differential import Differential, classifier_error, share
-from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
+from edge.differential import Differential, beyond_reference, classifier_error, share
+from hematovision.cell_classes import CELL_CLASSES, CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import ModelFileError
 
 counts = st.tuples(st.integers(0, 5000), st.integers(0, 5000)).map(lambda pair: (min(pair), max(pair)))
@@ -104,6 +104,30 @@ def test_counting_leaves_the_differential_before_it_as_it_was() -> None:
 def test_a_name_that_is_no_class_is_not_counted_as_something_else() -> None:
     with pytest.raises(ValueError, match="not in tuple"):
         Differential().plus(["basophil"])
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "flag"),
+    [
+        (14, 100, "high"),  # 7.9 to 22.4 %
+        (12, 100, "high"),  # 6.4 to 20.0 %
+        (11, 100, None),  # 5.6 to 18.8 %: 6 % lies within
+        (22, 200, "high"),  # the same share of more cells: 7.0 to 16.2 %
+        (3, 100, None),
+        (0, 100, None),  # up to 3.6 %
+        (0, 400, "low"),  # up to 0.9 %
+        (0, 0, None),
+    ],
+)
+def test_a_class_is_high_or_low_only_where_all_of_its_interval_lies_outside(
+    count: int, total: int, flag: str | None
+) -> None:
+    assert beyond_reference(share(count, total), (1.0, 6.0)) == flag
+
+
+def test_the_reference_intervals_can_be_those_of_parts_of_a_whole() -> None:
+    assert sum(one.reference_percent[0] for one in CELL_CLASSES) < 100
+    assert sum(one.reference_percent[1] for one in CELL_CLASSES) > 100
 
 
 def test_the_classifiers_own_error_is_said_to_come_on_top_and_how_large_it_was() -> None:

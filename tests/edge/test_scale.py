@@ -107,6 +107,36 @@ def test_too_few_red_cells_say_nothing_until_there_are_enough(sizes: Sizes) -> N
     assert watch.see(frame, IMAGES) is not None
 
 
+def test_a_scale_that_nothing_could_confirm_is_said_at_the_end(sizes: Sizes) -> None:
+    watch = ScaleWatch(0.12)
+    sizes.cells = 4
+    sizes.warnings(watch, 0.1, 2, IMAGES)
+    line = watch.end()
+    assert line is not None
+    assert "taken as 0.12" in line
+    assert "8 whole single red cells in 2 images are too few" in line
+
+
+@pytest.mark.parametrize("off", [1.0, 1.5])
+def test_a_scale_that_was_checked_is_not_spoken_of_at_the_end(sizes: Sizes, off: float) -> None:
+    watch = ScaleWatch(0.1)
+    sizes.warnings(watch, 0.1 * off, 30, IMAGES)
+    sizes.cells = 0
+    sizes.warnings(watch, 0.1, 30, IMAGES)
+    assert watch.end() is None
+
+
+def test_where_no_frame_was_seen_nothing_is_said_of_the_scale() -> None:
+    assert ScaleWatch(0.1).end() is None
+
+
+def test_of_a_live_camera_every_25th_frame_seen_is_measured_whatever_their_numbers(sizes: Sizes) -> None:
+    watch = ScaleWatch(0.1)
+    for n in range(50):
+        watch.see(Frame.now(BLACK, 3 * n + 1, 0.1, "camera"), VIDEO)
+    assert sizes.frames == 2
+
+
 def test_of_a_video_every_25th_frame_is_measured(sizes: Sizes) -> None:
     sizes.warnings(ScaleWatch(0.1), 0.1, 101, VIDEO)
     assert sizes.frames == 5

@@ -1,5 +1,8 @@
 """Optics: what is left after division by the light is stain alone."""
 
+from functools import cache
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -11,6 +14,7 @@ from hematovision.optics import Light, check_um_per_pixel, measure_field, optica
 RED_CELL = np.array([0.85, 0.6, 0.65])
 
 
+@cache
 def smear(width: int, height: int, um_per_pixel: float, seed: int = 0) -> np.ndarray:
     """Transmittance of discs of 7.5 µm that cover about a third of the glass: (height, width, 3)."""
     rng = np.random.default_rng(seed)
@@ -75,7 +79,7 @@ def test_black_fill_is_no_image_and_does_not_change_the_light() -> None:
 
 
 def test_a_dark_nucleus_is_not_taken_for_black_fill() -> None:
-    transmittance = smear(640, 480, 0.1)
+    transmittance = smear(640, 480, 0.1).copy()
     transmittance[:60, 300:360] = [0.05, 0.03, 0.2]  # a dense nucleus, cut by the border
     assert not measure_field(photograph(transmittance, np.array([230, 230, 230])), 0.1).dark.any()
 
@@ -126,3 +130,53 @@ def test_the_light_between_grid_points_is_within_a_hundredth_but_for_the_corners
     interpolated, exact = light.over(200, 200), light.at(axis, axis)
     np.testing.assert_allclose(interpolated, exact, rtol=0.015)
     np.testing.assert_allclose(interpolated[10:-10, 10:-10], exact[10:-10, 10:-10], rtol=0.01)
+
+
+def small_copy(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize("size", [(320, 240), (640, 480), (336, 256), (300, 225)])
+def test_the_cameras_own_small_picture_gives_the_same_field(size: tuple[int, int]) -> None:
+    picture = photograph(smear(1280, 960, 0.1), 230 * vignetting(1280, 960, 0.2))
+    without = measure_field(picture, 0.1)
+    given_small = measure_field(picture, 0.1, small=small_copy(picture, *size))
+    assert given_small.transmittance.shape == without.transmittance.shape
+    assert given_small.scale == without.scale
+    difference = np.abs(given_small.transmittance - without.transmittance)
+    assert np.percentile(difference, 99) < (0.01 if size[0] % 320 == 0 else 0.12)  # the rest is resampling
+    np.testing.assert_allclose(given_small.light.over(8, 8), without.light.over(8, 8), rtol=0.02)
+
+
+def test_the_frame_itself_is_not_looked_at_where_it_brings_a_small_picture() -> None:
+    picture = photograph(smear(1280, 960, 0.1), np.array([230, 220, 210]))
+    small = small_copy(picture, 320, 240)
+    fields = [measure_field(frame, 0.1, small=small) for frame in (picture, np.zeros_like(picture))]
+    np.testing.assert_array_equal(fields[0].transmittance, fields[1].transmittance)
+
+
+@pytest.mark.parametrize(
+    ("shape", "what"),
+    [
+        ((96, 128, 3), "128x96 pixels is too coarse .* 320x240"),
+        ((480, 480, 3), "480x480 .* not show the same"),
+    ],
+)
+def test_a_small_picture_that_cannot_stand_for_the_frame_is_refused(
+    shape: tuple[int, ...], what: str
+) -> None:
+    with pytest.raises(ImageError, match=what):
+        measure_field(np.full((960, 1280, 3), 200, np.uint8), 0.1, small=np.full(shape, 200, np.uint8))
+
+
+def test_a_small_picture_of_another_type_is_refused() -> None:
+    frame = np.full((960, 1280, 3), 200, np.uint8)
+    with pytest.raises(ImageError, match="small picture must be"):
+        measure_field(frame, 0.1, small=np.ones((240, 320, 3)))  # type: ignore[arg-type]
+
+
+def test_a_quarter_of_the_frame_is_its_mean_over_16_pixels_but_for_rounding() -> None:
+    picture = photograph(smear(1280, 960, 0.1), np.array([230, 220, 210]))
+    means = picture.reshape(240, 4, 320, 4, 3).mean(axis=(1, 3))
+    field = measure_field(picture, 0.1)
+    assert np.abs(field.transmittance * field.light.over(320, 240) - means).max() <= 1.01

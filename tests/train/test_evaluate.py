@@ -9,6 +9,7 @@ from scipy.stats import binom
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
 from edge.classifier import probabilities
+from edge.misclassification import Misclassification
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.errors import DataSetError
 from train.cells import OTHER, CellSet
@@ -109,6 +110,27 @@ def test_declining_counts_apart_and_leaves_top_1_alone() -> None:
     assert result.files.accuracy.value == 0.5
     assert result.files.coverage.value == 0.5
     assert result.files.named_accuracy.value == 1.0
+
+
+def test_what_the_device_calls_the_cells_of_each_class_is_recorded() -> None:
+    sure = np.array([[0.9, 0.1, 0, 0], [0.4, 0.6, 0, 0], [0.1, 0.9, 0, 0], [0.9, 0.1, 0, 0], [0, 0, 0, 1]])
+    cells = cell_set(
+        np.array([0, 0, 0, 0, OTHER]), np.array([0, 0, 1, 2, 3]), np.array([True, True, True, False, True])
+    )
+    summary = evaluate("lab", cells, sure, 0.7).summary()
+    assert summary["named"]["neutrophil"] == {
+        "cells": 4,
+        "originals": 3,
+        "neutrophil": 1,
+        "eosinophil": 1,
+        "monocyte": 0,
+        "lymphocyte": 0,
+        "unclassified": 1,
+        "not found": 1,
+    }
+    assert summary["named"]["lymphocyte"]["cells"] == 0
+    # What the device reads is what is written here.
+    assert Misclassification.of({"sets": [summary]}).too_small == ("lab",)
 
 
 def test_cells_of_no_class_count_only_as_declined_or_not() -> None:
