@@ -22,10 +22,10 @@ ADULT_PERCENT: Mapping[str, float] = MappingProxyType(
 )
 
 # Red cells keep a little less than their diameter apart, so that some touch; a share lies on a neighbour.
-_RED_CELLS_APART_UM = 7.0
+_RED_CELLS_APART_UM = 7.3
 _SHARE_OVERLAPPING = 0.06
 _OVERLAP_STEP_UM = (3.8, 6.4)
-_PLATELETS_APART_UM = 4.0
+_TRIES_OF_PLATELETS = 8  # most of a smear is covered by other cells
 # What is kept free of other cells' centres around a leukocyte, so that some red cells touch it, and what is
 # kept free of platelets around a red cell.
 _LEUKOCYTE_ROOM_UM = {"neutrophil": 10.0, "eosinophil": 10.2, "monocyte": 11.6, "lymphocyte": 9.0}
@@ -110,20 +110,20 @@ def scatter(rng: np.random.Generator, size_um: Sequence[float], apart_um: float)
     # A rectangle as small as these holds one place at most, and only places up to two of them away are too
     # near. So every third in both directions can be tried at once.
     columns, rows = (int(np.ceil(length / (apart_um / np.sqrt(2)))) for length in size_um)
-    side = np.array([size_um[0] / columns, size_um[1] / rows])[:, None, None]
-    grid = np.full((2, rows + 4, columns + 4), np.inf)
-    around = sliding_window_view(grid, (2, 5, 5))[0]
-    row, column = np.mgrid[:rows, :columns]
+    side = np.array([size_um[0] / columns, size_um[1] / rows])
+    grid = np.full((rows + 4, columns + 4, 2), np.inf)
+    places = grid[2:-2, 2:-2]
+    around = sliding_window_view(grid, (5, 5, 2))[:, :, 0]
     for chance in [_TRIED] * _ROUNDS + [1.0]:
         for first in rng.permutation(9):
-            every_third = slice(first // 3, None, 3), slice(first % 3, None, 3)
-            squares = np.stack([column[every_third], row[every_third]])
-            tried = (squares + rng.random(squares.shape)) * side
-            offsets = around[every_third] - np.moveaxis(tried, 0, -1)[..., None, None]
-            distance = np.square(offsets).sum(axis=2)
-            free = (distance >= apart_um**2).all(axis=(2, 3)) & (rng.random(squares.shape[1:]) < chance)
-            np.copyto(grid[:, 2:-2, 2:-2][:, *every_third], tried, where=free)
-    return grid[:, np.isfinite(grid[0])].T
+            third = places[first // 3 :: 3, first % 3 :: 3]
+            row, column = np.nonzero(np.isinf(third[..., 0]) & (rng.random(third.shape[:2]) < chance))
+            row, column = 3 * row + first // 3, 3 * column + first % 3
+            tried = (np.column_stack([column, row]) + rng.random((len(row), 2))) * side
+            distance = np.square(around[row, column] - tried[:, None, None, :]).sum(axis=3)
+            free = (distance >= apart_um**2).all(axis=(1, 2))
+            places[row[free], column[free]] = tried[free]
+    return places[np.isfinite(places[..., 0])]
 
 
 def place_leukocytes(rng: np.random.Generator, smear: Smear) -> tuple[SlideCell, ...]:
@@ -164,8 +164,9 @@ def place_small_cells(rng: np.random.Generator, smear: Smear, leukocytes: Sequen
     red_cells = np.vstack([red_cells, _thin(rng, on_others, overlapping, likely)])
     for x, y in red_cells:
         _rule_out(likely, (x, y), _RED_CELL_ROOM_UM)
-    platelets = scatter(rng, smear.size_um, _PLATELETS_APART_UM)
-    platelets = _thin(rng, platelets, round(smear.platelets_per_mm2 * area_mm2), likely)
+    count = round(smear.platelets_per_mm2 * area_mm2)
+    anywhere = rng.uniform((0, 0), smear.size_um, (_TRIES_OF_PLATELETS * count, 2))
+    platelets = _thin(rng, anywhere, count, likely)
     places = np.vstack([red_cells, platelets])
     order = np.argsort(places[:, 1], kind="stable")
     platelet = np.arange(len(places)) >= len(red_cells)

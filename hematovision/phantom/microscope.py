@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -17,8 +17,7 @@ WARM_LAMP = (238.0, 226.0, 196.0)
 
 _RESOLUTION_UM = 0.12  # standard deviation of the blur of a lens in focus
 _MIN_BLUR_PX = 0.5  # a pixel's own width blurs as much
-_COARSE_BLUR_PX = 4.0  # a wider blur is made on a smaller picture
-_NOISE_SPARE_PX = 64  # so much larger than a frame is the block that its noise is cut from
+_NO_NOISE = 255 - GLASS  # within this, nothing saturates before the sensor does
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class PhantomFrame:
 
 
 class Microscope:
-    """Looks at a slide; looked through in the same order, it gives the same frames.
+    """Looks at a slide; the same looks in the same order give the same frames.
 
     Args:
         slide: what it looks at, at the scale the slide is drawn at.
@@ -94,7 +93,7 @@ class Microscope:
         x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)
         falloff = 1 - vignetting / 2 * (x[None, :] ** 2 + y[:, None] ** 2)
         self._lamp = np.rint(falloff[..., None] * lamp).clip(0, 255).astype(np.uint8)
-        self._noise = _noise(width, height, noise * GLASS / max(lamp))
+        self._noise = _normal_table(noise * GLASS / max(lamp))
         self._rng = np.random.default_rng(seed)
 
     def look(self, pose: Pose) -> PhantomFrame:
@@ -103,28 +102,28 @@ class Microscope:
         blur = max(math.hypot(_RESOLUTION_UM, pose.defocus_um) / px_um, _MIN_BLUR_PX)
         steps = _motion_steps(pose.motion_um[0] / px_um, pose.motion_um[1] / px_um)
         travel = np.abs(steps).reshape(-1, 2).sum(axis=0)
+        left = pose.x_um / px_um - (self._width + travel[0]) / 2
+        top = pose.y_um / px_um - (self._height + travel[1]) / 2
+        column, row = math.floor(left), math.floor(top)
         # The picture is taken larger than the frame: light also comes from beyond it.
         margin = math.ceil(4 * blur) + 2
-        corner = np.array([pose.x_um / px_um - self._width / 2, pose.y_um / px_um - self._height / 2])
-        column, row = np.rint(corner - travel / 2).astype(int).tolist()
         light = self.slide.light(
             column - margin,
             row - margin,
             self._width + 2 * margin + int(travel[0]),
             self._height + 2 * margin + int(travel[1]),
         )
-        for x, y in steps:
-            light = _mean_with_moved(light, x, y)
-        light = _blurred(light, blur, corner - travel / 2 - (column, row))
+        for step in steps:
+            light = _mixed(light, step, 0.5)
+        light = _mixed(_mixed(light, (1, 0), left - column), (0, 1), top - row)
+        light = _blurred(light, _less_mixing(blur, left - column), _less_mixing(blur, top - row))
         light = light[margin : margin + self._height, margin : margin + self._width]
         return PhantomFrame(self._expose(light, pose.exposure), px_um, pose, self._cells_in_view(pose))
 
     def _expose(self, light: RGBImage, exposure: float) -> RGBImage:
-        # The same block at two places, added and subtracted: noise without a new random number a pixel.
-        x0, y0, x1, y1 = self._rng.integers(0, _NOISE_SPARE_PX + 1, 4).tolist()
-        height, width = light.shape[:2]
-        noisy = cv2.add(light, self._noise[y0 : y0 + height, x0 : x0 + width])
-        noisy = cv2.subtract(noisy, self._noise[y1 : y1 + height, x1 : x1 + width])
+        random = self._rng.integers(0, 2**64, light.size // 8 + 1, np.uint64).view(np.uint8)
+        noise = cv2.LUT(random[: light.size].reshape(light.shape), self._noise)
+        noisy = cv2.addWeighted(light, 1, noise, 1, -_NO_NOISE)
         return cv2.multiply(noisy, self._lamp, scale=exposure / GLASS)  # saturates, as a sensor does
 
     def _cells_in_view(self, pose: Pose) -> tuple[CellInView, ...]:
@@ -144,46 +143,44 @@ class Microscope:
 
 
 def _motion_steps(x: float, y: float) -> list[tuple[int, int]]:
-    """Steps in whole pixels; the mean with itself moved, by each in turn, spreads a picture along (x, y)."""
+    """Steps in whole pixels; mixed half and half with itself moved by each, a picture smears along (x, y)."""
     steps = []
-    while max(abs(x), abs(y)) >= 1:
+    while max(abs(x), abs(y)) >= 2:
         x, y = x / 2, y / 2
         steps.append((round(x), round(y)))
-    return [step for step in steps if step != (0, 0)]
+    return steps
 
 
-def _mean_with_moved(light: RGBImage, x: int, y: int) -> RGBImage:
-    """Mean of a picture and itself moved, where they overlap: smaller by as much as it was moved."""
-    height, width = light.shape[0] - abs(y), light.shape[1] - abs(x)
-    x0, y0, x1, y1 = max(-x, 0), max(-y, 0), max(x, 0), max(y, 0)
-    one, other = light[y0 : y0 + height, x0 : x0 + width], light[y1 : y1 + height, x1 : x1 + width]
-    return cv2.addWeighted(one, 0.5, other, 0.5, 0)
+def _mixed(light: RGBImage, step: tuple[int, int], share: float) -> RGBImage:
+    """A picture mixed with a share of itself moved: smaller by the step, and shifted by the share of it."""
+    (x, y), (height, width) = step, light.shape[:2]
+    near = light[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+    far = light[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)]
+    return cv2.addWeighted(near, 1 - share, far, share, 0)
 
 
-def _blurred(light: RGBImage, blur: float, shift: NDArray[np.float64]) -> RGBImage:
-    """A picture blurred, and moved by part of a pixel: what was at ``shift`` comes to (0, 0)."""
-    if blur < _COARSE_BLUR_PX:
-        return cv2.sepFilter2D(light, cv2.CV_8U, _kernel(blur, shift[0]), _kernel(blur, shift[1]))
-    # A wide blur leaves nothing that a smaller picture does not show.
-    shrink = int(blur / 2)
+def _less_mixing(blur: float, share: float) -> float:
+    """The blur that is left to do after two neighbouring pixels were mixed: variances add up."""
+    return math.sqrt(max(blur**2 - share * (1 - share), 0.01))
+
+
+def _blurred(light: RGBImage, across: float, down: float) -> RGBImage:
+    """A picture blurred with these standard deviations in pixels; up to a coarse pixel is lost at its end."""
+    shrink = int(min(across, down))
+    if shrink < 2:
+        size = 2 * math.ceil(2.5 * across) + 1, 2 * math.ceil(2.5 * down) + 1
+        return cv2.GaussianBlur(light, size, across, sigmaY=down)
+    # A wide blur leaves nothing that a coarser picture does not show.
     height, width = (side // shrink for side in light.shape[:2])
-    small = cv2.resize(
+    coarse = cv2.resize(
         light[: height * shrink, : width * shrink], (width, height), interpolation=cv2.INTER_AREA
     )
-    # Making it smaller and larger again is worth half a small pixel of blur.
-    small = _blurred(small, math.sqrt((blur / shrink) ** 2 - 0.25), shift / shrink)
-    return cv2.resize(small, (width * shrink, height * shrink), interpolation=cv2.INTER_LINEAR)
+    # Making it coarse and fine again is worth half a coarse pixel of blur.
+    left = (math.sqrt((blur / shrink) ** 2 - 0.25) for blur in (across, down))
+    return cv2.resize(_blurred(coarse, *left), (width * shrink, height * shrink))
 
 
-def _kernel(blur: float, shift: float) -> NDArray[np.float64]:
-    reach = math.ceil(2.5 * blur + 0.5)
-    weights = np.exp(-np.square((np.arange(-reach, reach + 1) - shift) / blur) / 2)
-    return weights / weights.sum()
-
-
-@lru_cache(maxsize=2)
-def _noise(width: int, height: int, deviation: float) -> RGBImage:
-    rng = np.random.default_rng(0)
-    shape = height + _NOISE_SPARE_PX, width + _NOISE_SPARE_PX, 3
-    block = (rng.standard_normal(shape, np.float32) / math.sqrt(2) + 4) * deviation
-    return cv2.convertScaleAbs(block)
+def _normal_table(deviation: float) -> NDArray[np.uint8]:
+    """(256,) uint8: what evenly distributed bytes become to be normal around `_NO_NOISE`."""
+    quantiles = [NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)]
+    return np.rint(_NO_NOISE + deviation * np.array(quantiles)).clip(0, 2 * _NO_NOISE).astype(np.uint8)

@@ -59,7 +59,7 @@ def draw_view(
     )
     middle = side_um / 2
     x, y = middle + rng.uniform(-_OFF_CENTRE_UM, _OFF_CENTRE_UM, 2)
-    lamp = rng.uniform(0.75, 1.05) * np.array(WARM_LAMP) * rng.uniform((0.85, 0.9, 0.85), (1.0, 1.0, 1.2))
+    lamp = rng.uniform(0.75, 1.05) * np.array(WARM_LAMP) * rng.uniform((0.93, 0.92, 0.85), (1.03, 1.0, 1.2))
     microscope = Microscope(
         Slide(smear, [(class_name, (float(x), float(y)))]),
         round(side_um / um_per_pixel),

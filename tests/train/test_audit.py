@@ -128,7 +128,7 @@ def neighbours(tmp_path: Path) -> Path:
             if one.class_name < other.class_name
             and min(one.center[0], other.center[0]) > 130
             and max(one.center[0], other.center[0]) < 570
-            and 150 < math.dist(one.center, other.center) < 220
+            and 150 < math.dist(one.center, other.center) < 210
         ]
         if pairs:
             break
