@@ -67,12 +67,17 @@ class Handover(Generic[_Item]):
                 raise self._error
             raise Closed
 
-    def close(self, error: BaseException | None = None) -> None:
-        """End it, from either side; the taker still gets what is in it, then ``error``, if any."""
+    def close(self, error: BaseException | None = None) -> bool:
+        """End it, from either side; the taker still gets what is in it, then ``error``, if any.
+
+        Returns whether it was open: what a closed one is given, nobody takes.
+        """
         with self._changed:
-            if not self._closed:
+            was_open = not self._closed
+            if was_open:
                 self._closed, self._error = True, error
             self._changed.notify_all()
+        return was_open
 
 
 class Worker(Thread):
@@ -86,6 +91,7 @@ class Worker(Thread):
         super().__init__(name=name, daemon=True)
         self._work = work
         self._output = output
+        self._untold: BaseException | None = None
 
     def run(self) -> None:
         """Work; called by the thread itself."""
@@ -96,13 +102,21 @@ class Worker(Thread):
             pass
         except BaseException as caught:  # noqa: BLE001 (nothing is swallowed: the taker raises it)
             error = caught
-        self._output.close(error)
+        if not self._output.close(error):
+            self._untold = error
 
     def finish(self, limit_s: float = STOP_LIMIT_S) -> None:
-        """Wait for the end. Raises `StuckThreadError` where it does not come."""
+        """Wait for the end.
+
+        Raises:
+            StuckThreadError: it does not come.
+            BaseException: what went wrong after the taker had gone.
+        """
         self.join(limit_s)
         if self.is_alive():
             raise StuckThreadError(
                 f"the thread '{self.name}' did not stop within {limit_s:g} s; "
                 "what it waits for hangs: end the process, and check the camera and its cable"
             )
+        if self._untold is not None:
+            raise self._untold

@@ -97,3 +97,20 @@ def test_a_thread_that_does_not_stop_is_an_error_that_names_it() -> None:
         worker.finish(0.01)
     release.set()
     worker.finish(5)
+
+
+def test_what_goes_wrong_after_the_taker_has_gone_is_raised_at_the_end() -> None:
+    handover: Handover[int] = Handover()
+    handover.put(1)
+
+    def work() -> None:
+        try:
+            handover.put(2)
+        finally:
+            raise CameraError("cannot be let go of")
+
+    worker = Worker("camera", work, handover)
+    worker.start()
+    handover.close()
+    with pytest.raises(CameraError, match="cannot be let go of"):
+        worker.finish(5)
