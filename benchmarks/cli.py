@@ -60,3 +60,35 @@ def finder(collection: Path | None, repetitions: int) -> None:
         f"finder {timing.find_ms:.1f} ms, together {timing.total_ms:.1f} ms",
         soft_wrap=True,
     )
+
+
+@bench.command()
+@click.option(
+    "--frames", default=20_000, show_default=True, type=click.IntRange(min=100), help="Frames from memory."
+)
+def throughput(frames: int) -> None:
+    """Frames a second from frame to counted cell, time by step, memory, start to first result.
+
+    Twelve overlapping fields of a drawn slide, 1280x960 at 0.1 µm per pixel, are looked at again and
+    again from memory, each time as a new slide, in a process of its own.
+    """
+    from benchmarks.throughput import measure_throughput
+
+    with _stdout.status("measuring"):
+        result = measure_throughput(frames)
+    table = Table(title="processor time per frame, ms")
+    table.add_column("step")
+    table.add_column("ms", justify="right")
+    for name, milliseconds in result.step_ms.items():
+        table.add_row(name, f"{milliseconds:.2f}")
+    table.add_row("all but capture and invoke", f"{result.outside_ms:.2f}")
+    _stdout.print(table)
+    for line in (
+        f"{result.frames} frames, {result.looked_at} looked at (the others moving), "
+        f"{result.cells_in_view / result.looked_at:.1f} cells in each, {result.named} named, "
+        f"{result.counted} counted",
+        f"{result.frames_per_s:.0f} frames a second",
+        f"resident memory {result.memory_mib:.0f} MiB, {result.growth_mib:+.1f} MiB since frame 1000",
+        f"start to first frame with a named cell {result.first_s:.2f} s",
+    ):
+        _stdout.print(line, soft_wrap=True)

@@ -1,96 +1,302 @@
-"""From a frame to named cells: the one line that `classify`, `run` and `demo` share."""
+"""A run: frames from a camera through a line that counts cells, on threads of their own."""
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from time import perf_counter
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge.cameras import Camera, Frame, LostFrame
 from edge.classifier import Classifier, Prediction
+from edge.runtime import default_threads
+from edge.threads import STOP_LIMIT_S, Closed, Handover, Worker
+from edge.timing import StepTimes
+from edge.tracker import Skipped, TrackedCell, Tracker
+from hematovision.blank_field import BlankField
 from hematovision.crops import cut_crops
 from hematovision.errors import ImageError
-from hematovision.finder import CellRegion, find_cells, most_prominent
+from hematovision.finder import CellRegion, find_cells
 from hematovision.images import shown_path
 from hematovision.optics import Field, measure_field
 
+# Frames waiting between two threads: enough to even out a slow one, few enough to stay current.
+_AHEAD = 2
+
 
 @dataclass(frozen=True)
-class NamedCell:
-    """A cell of a frame and its name; not ``found``: the middle of the image, taken for want of a nucleus."""
+class SeenCell:
+    """A cell in a frame of a run.
+
+    ``number``: by which it is known from frame to frame. ``prediction``: what it was counted as, once
+    ``counted``; before that what this look says, None where it was not looked at.
+    """
 
     region: CellRegion
-    prediction: Prediction
-    found: bool = True
+    number: int
+    prediction: Prediction | None
+    counted: bool
 
 
 @dataclass(frozen=True)
-class NamedField:
-    """The cells of one frame, most prominent first, and what finding and naming them took in milliseconds."""
+class SeenFrame:
+    """What became of a frame of a run.
+
+    ``skipped`` says why nothing was looked for in it. ``cells``: in view, most prominent first. ``counted``:
+    what is counted now, this frame having given the last look that was needed.
+    """
 
     frame: Frame
-    cells: tuple[NamedCell, ...]
-    find_ms: float
-    classify_ms: float
+    field: Field
+    skipped: str | None
+    cells: tuple[SeenCell, ...]
+    counted: tuple[TrackedCell, ...]
 
 
-def name_cells(frame: Frame, classifier: Classifier, single: bool = False) -> NamedField:
-    """Find and name the white cells of a frame.
+class Line(ABC):
+    """What the frames of a run go through, one after the other. It belongs to one thread."""
 
-    Args:
-        frame: the picture and its scale.
-        classifier: names the crops.
-        single: only the most prominent cell, for images of one cell; where the finder sees none, the middle
-            of the image.
+    def __init__(self, classifier: Classifier, blank: BlankField | None = None) -> None:
+        self.times = StepTimes()
+        self._classifier = classifier
+        self._crop = classifier.model.manifest.crop
+        self._blank = blank
 
-    Raises:
-        ImageError: the frame is black.
-        ModelFileError: the model fails.
-    """
-    start = perf_counter()
-    field = measure_field(frame.image, frame.um_per_pixel)
-    regions = find_cells(field)
-    found = True
-    if single:
-        region = most_prominent(regions, field)
-        found = region is not None
-        regions = [region or _middle(field, classifier)]
-    middle = perf_counter()
-    crops = cut_crops(field, [region.center for region in regions], classifier.model.manifest.crop)
-    predictions = classifier.predict(crops)
-    end = perf_counter()
-    cells = tuple(
-        NamedCell(region, prediction, found) for region, prediction in zip(regions, predictions, strict=True)
-    )
-    return NamedField(frame, cells, (middle - start) * 1000, (end - middle) * 1000)
+    def see(self, frame: Frame) -> SeenFrame | LostFrame:
+        """Look at the next frame.
 
-
-def name_frames(
-    camera: Camera, classifier: Classifier, single: bool = False
-) -> Iterator[NamedField | LostFrame]:
-    """Find and name the white cells of every frame of an open camera; see `name_cells`.
-
-    A frame that cannot be used, by the camera or here, comes as a `LostFrame` in its place.
-    """
-    for frame in camera.frames():
-        if isinstance(frame, LostFrame):
-            yield frame
-            continue
-        result: NamedField | LostFrame
+        Raises:
+            ModelFileError: the model fails.
+            SettingError: the blank field is of another size than the frame.
+        """
         try:
-            result = name_cells(frame, classifier, single)
+            with self.times.step("optics"):
+                field = measure_field(frame.image, frame.um_per_pixel, self._blank, frame.small)
         except ImageError as error:
-            result = LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
-        yield result
+            return LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
+        return self._count(frame, field)
+
+    @abstractmethod
+    def _count(self, frame: Frame, field: Field) -> SeenFrame:
+        """Find, name and count the cells of a frame."""
+
+    @abstractmethod
+    def notes(self) -> list[str]:
+        """What is to be said beside the count, a line each. May be called from another thread."""
+
+    def _find(self, field: Field) -> list[CellRegion]:
+        with self.times.step("find"):
+            return find_cells(field)
+
+    def _name(
+        self, field: Field, regions: Sequence[CellRegion]
+    ) -> tuple[NDArray[np.uint8], list[Prediction]]:
+        with self.times.step("crop"):
+            crops = cut_crops(field, [region.center for region in regions], self._crop)
+        with self.times.step("invoke"):
+            return crops, self._classifier.predict(crops)
 
 
-def _middle(field: Field, classifier: Classifier) -> CellRegion:
-    """The crop's square in the middle of the image, as a region without a nucleus."""
-    height, width = field.image.shape[:2]
-    side = min(classifier.model.manifest.crop.side_um / field.um_per_pixel, width, height)
-    return CellRegion(
-        center=((width - 1) / 2, (height - 1) / 2),
-        box=((width - side) / 2, (height - side) / 2, side, side),
-        nucleus_area_um2=0.0,
-        score=0.0,
-        focus=0.0,
-        touches_border=False,
-    )
+class LiveLine(Line):
+    """Frames of a slide that is moved by and by: every cell counts once, however often it is in view."""
+
+    def __init__(self, classifier: Classifier, blank: BlankField | None = None) -> None:
+        super().__init__(classifier, blank)
+        self.start_slide()
+
+    def start_slide(self) -> None:
+        """Forget the cells seen so far: what follows is another slide."""
+        manifest = self._classifier.model.manifest
+        self.tracker = Tracker(manifest.crop.side_um, manifest.decline_below)
+        self._counted_as: dict[int, Prediction] = {}
+
+    def _count(self, frame: Frame, field: Field) -> SeenFrame:
+        step, tracker = self.times.step, self.tracker
+        with step("track"):
+            place = tracker.locate(frame, field)
+        if isinstance(place, Skipped):
+            return SeenFrame(frame, field, str(place.reason), (), ())
+        regions = self._find(field)
+        with step("track"):
+            tracks = tracker.follow(place, regions)
+        # A cell that was counted is followed, lest it be counted again, but needs no name any more.
+        wanted = [index for index, track in enumerate(tracks) if track.wants_look]
+        crops, predictions = self._name(field, [regions[index] for index in wanted])
+        looks = {
+            tracks[index].number: prediction for index, prediction in zip(wanted, predictions, strict=True)
+        }
+        with step("track"):
+            counted = tracker.vote([tracks[index] for index in wanted], predictions, crops)
+        newly = (tracks[index].number for index in wanted if tracks[index].counted)
+        for number, cell in zip(newly, counted, strict=True):
+            self._counted_as[number] = Prediction(cell.probabilities, cell.class_name)
+        cells = tuple(
+            SeenCell(
+                region,
+                track.number,
+                self._counted_as.get(track.number) or looks.get(track.number),
+                track.counted,
+            )
+            for region, track in zip(regions, tracks, strict=True)
+        )
+        return SeenFrame(frame, field, None, cells, tuple(counted))
+
+    def notes(self) -> list[str]:
+        """Frames skipped and why, cells not counted and why, and whether the place was lost."""
+        tracker = self.tracker
+        figures = tracker.figures
+        lines = []
+        if skipped := tracker.skipped.copy():
+            reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+            lines.append(f"Frames skipped: {reasons}.")
+        lines.append(
+            f"Cells not counted: {figures.cut} seen only at a border, {figures.unconfirmed} not looked at "
+            "often enough."
+        )
+        if tracker.areas_note is not None:
+            lines.append(tracker.areas_note)
+        return lines
+
+
+class StillLine(Line):
+    """Frames that each show another place: every whole cell of each counts, by the one look that there is."""
+
+    def __init__(self, classifier: Classifier, blank: BlankField | None = None) -> None:
+        super().__init__(classifier, blank)
+        self._counted = self._cut = 0
+
+    def _count(self, frame: Frame, field: Field) -> SeenFrame:
+        regions = self._find(field)
+        crops, predictions = self._name(field, regions)
+        cells, counted = [], []
+        for region, crop, prediction in zip(regions, crops, predictions, strict=True):
+            whole = not region.touches_border
+            self._counted, self._cut = self._counted + whole, self._cut + (not whole)
+            cells.append(SeenCell(region, self._counted if whole else 0, prediction, whole))
+            if whole:
+                counted.append(
+                    TrackedCell(
+                        number=self._counted,
+                        area=frame.sequence + 1,
+                        position_um=(
+                            region.center[0] * field.um_per_pixel,
+                            region.center[1] * field.um_per_pixel,
+                        ),
+                        class_name=prediction.class_name,
+                        probabilities=prediction.probabilities,
+                        looks=1,
+                        focus=region.focus,
+                        first_seen=frame.captured_at,
+                        confirmed_at=frame.captured_at,
+                        crop=crop,
+                    )
+                )
+        return SeenFrame(frame, field, None, tuple(cells), tuple(counted))
+
+    def notes(self) -> list[str]:
+        """How many cells were cut by the border."""
+        return [f"Cells not counted: {self._cut} cut by the border of an image."]
+
+
+class ThreadCounts(NamedTuple):
+    """How many threads OpenCV and the interpreter compute with."""
+
+    opencv: int
+    interpreter: int
+
+
+def live_threads() -> ThreadCounts:
+    """Thread counts for a run, where capture and inference go on side by side.
+
+    OpenCV's steps are so short that handing them to other threads costs more than it brings. The interpreter
+    leaves a core to the capture.
+    """
+    return ThreadCounts(opencv=1, interpreter=max(1, default_threads() - 1))
+
+
+class Pipeline:
+    """A camera, and the line that its frames go through, each on a thread of its own.
+
+    Of a live camera only the newest frame is looked at, and those that it overtook are counted; of files none
+    is lost. Results are taken in the caller's thread::
+
+        with Pipeline(camera, line) as pipeline:
+            for result in pipeline.results(): ...
+    """
+
+    def __init__(self, camera: Camera, line: Line, stop_limit_s: float = STOP_LIMIT_S) -> None:
+        self._camera = camera
+        self._line = line
+        self._stop_limit_s = stop_limit_s
+        self._frames: Handover[Frame | LostFrame] = Handover(_AHEAD, newest_only=camera.live)
+        self._results: Handover[SeenFrame | LostFrame] = Handover(_AHEAD)
+        self._undo = ExitStack()
+
+    @property
+    def dropped(self) -> int:
+        """Frames of a live camera that a newer one overtook."""
+        return self._frames.dropped
+
+    def notes(self) -> list[str]:
+        """What the line and the camera have to say beside the count, a line each."""
+        lines = self._line.notes()
+        if self._camera.live:
+            lines.append(
+                f"Frames of the camera: {self.dropped} overtaken by a newer one, {self._camera.repeats} "
+                "repeated."
+            )
+        return lines
+
+    def __enter__(self) -> Self:
+        """Open the camera and start. Raises `CameraError` where it does not open."""
+        with ExitStack() as undo:
+            undo.enter_context(self._camera)
+            for worker in (
+                Worker("capture", self._capture, self._frames),
+                Worker("inference", self._infer, self._results),
+            ):
+                undo.callback(worker.finish, self._stop_limit_s)
+                worker.start()
+            # First of all when leaving, so that neither thread waits for the other.
+            undo.callback(self._results.close)
+            undo.callback(self._frames.close)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop and close the camera. Raises `StuckThreadError` where a thread does not stop."""
+        self._undo.close()
+
+    def results(self) -> Iterator[SeenFrame | LostFrame]:
+        """What became of each frame, in order, until the source ends.
+
+        Raises:
+            CameraError: the camera stopped.
+            ModelFileError: the model fails.
+            SettingError: the blank field does not fit the frames.
+        """
+        while True:
+            try:
+                result = self._results.take()
+            except Closed:
+                return
+            yield result
+
+    def _capture(self) -> None:
+        frames = self._camera.frames()
+        while True:
+            with self._line.times.step("capture"):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            self._frames.put(frame)
+
+    def _infer(self) -> None:
+        while True:
+            frame = self._frames.take()
+            self._results.put(self._line.see(frame) if isinstance(frame, Frame) else frame)

@@ -1,93 +1,197 @@
-"""From a frame to named cells."""
-
-import dataclasses
-import math
+import threading
+import time
 from collections.abc import Iterator
+from threading import Event
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edge.cameras import Camera, Frame, LostFrame
 from edge.classifier import Classifier
-from edge.pipeline import NamedField, name_cells, name_frames
-from hematovision.errors import ImageError, SettingError
-from hematovision.phantom import draw_field
+from edge.pipeline import LiveLine, Pipeline, SeenFrame, StillLine
+from hematovision.blank_field import BlankField
+from hematovision.errors import CameraError, ModelFileError, SettingError, StuckThreadError
+from hematovision.images import RGBImage
+from hematovision.phantom import Microscope, Pose, Slide, Smear, draw_field
 
-FIELD = draw_field(seed=5, width=640, height=480, um_per_pixel=0.125)
-
-
-def frame_of(image: NDArray[np.uint8], um_per_pixel: float = FIELD.um_per_pixel) -> Frame:
-    return Frame.now(image, 0, um_per_pixel, "drawn")
-
-
-def empty_field() -> NDArray[np.uint8]:
-    return np.clip(np.random.default_rng(1).normal((230, 220, 200), 1, (300, 400, 3)), 0, 255).astype(
-        np.uint8
-    )
+UM_PER_PIXEL = 0.2
+FIELD = draw_field(5, 640, 480, UM_PER_PIXEL)
+CELLS = [("lymphocyte", (90.0, 95.0)), ("neutrophil", (120.0, 80.0)), ("monocyte", (140.0, 120.0))]
+SLIDE = Slide(Smear(7, 0.3, 0.2, UM_PER_PIXEL), CELLS)
+WHOLE = len(FIELD.cells)
 
 
-class GivenFrames(Camera):
-    places_apart = True
+class Played(Camera):
+    """Plays pictures, numbered; what is no picture is done in its place."""
 
-    def __init__(self, *given: Frame | LostFrame) -> None:
-        self.given = given
+    name = "played"
+
+    def __init__(
+        self, *pictures: RGBImage | Exception, live: bool = False, places_apart: bool = False
+    ) -> None:
+        self.live, self.places_apart = live, places_apart
+        self.pictures = pictures
+        self.is_open = False
 
     def open(self) -> None:
-        pass
+        self.is_open = True
 
     def frames(self) -> Iterator[Frame | LostFrame]:
-        yield from self.given
+        for number, picture in enumerate(self.pictures):
+            if isinstance(picture, Exception):
+                raise picture
+            yield Frame.now(picture, number, UM_PER_PIXEL, self.name)
 
     def close(self) -> None:
-        pass
+        self.is_open = False
 
 
-def test_every_cell_of_a_field_is_found_and_named(classifier: Classifier) -> None:
-    named = name_cells(frame_of(FIELD.image), classifier)
-    assert len(named.cells) == len(FIELD.cells)
-    for cell in FIELD.cells:
-        assert any(math.dist(one.region.center, cell.center) < 16 for one in named.cells)
-    assert all(one.found and math.isclose(sum(one.prediction.probabilities), 1) for one in named.cells)
-    assert named.find_ms > 0
-    assert named.classify_ms > 0
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
 
 
-def test_single_names_only_the_most_prominent(classifier: Classifier) -> None:
-    everything = name_cells(frame_of(FIELD.image), classifier)
-    (only,) = name_cells(frame_of(FIELD.image), classifier, single=True).cells
-    assert only in everything.cells
-    assert only.found
+def seen(results: list[SeenFrame | LostFrame]) -> list[SeenFrame]:
+    assert not any(isinstance(result, LostFrame) for result in results)
+    return [result for result in results if isinstance(result, SeenFrame)]
 
 
-def test_without_a_cell_there_is_nothing_to_name(classifier: Classifier) -> None:
-    assert name_cells(frame_of(empty_field()), classifier).cells == ()
+def test_a_cell_that_stays_in_view_counts_once(classifier: Classifier) -> None:
+    microscope = Microscope(SLIDE, 640, 480)
+    pictures = [microscope.look(Pose(100 + 1.0 * step, 100)).image for step in range(20)]
+    with Pipeline(Played(*pictures), LiveLine(classifier)) as pipeline:
+        results = seen(list(pipeline.results()))
+    counted = [cell for result in results for cell in result.counted]
+    assert [cell.number for cell in counted] == [1, 2, 3]
+    assert all(cell.counted for cell in results[-1].cells)
 
 
-def test_single_without_a_cell_takes_the_middle_and_says_so(classifier: Classifier) -> None:
-    (cell,) = name_cells(frame_of(empty_field()), classifier, single=True).cells
-    assert not cell.found
-    assert cell.region.center == pytest.approx((199.5, 149.5))
-    assert cell.region.box == pytest.approx((120, 70, 160, 160))  # 20 µm at 0.125 µm per pixel
-    assert cell.region.nucleus_area_um2 == 0
+def test_a_counted_cell_keeps_the_name_it_was_counted_by(classifier: Classifier) -> None:
+    microscope = Microscope(SLIDE, 640, 480)
+    line = LiveLine(classifier)
+    results = seen(
+        [line.see(Frame.now(microscope.look(Pose(100, 100)).image, n, UM_PER_PIXEL, "")) for n in range(9)]
+    )
+    counted = [cell for cell in results[-1].cells if cell.counted]
+    assert counted
+    names = sorted(cell.class_name for result in results for cell in result.counted)
+    assert sorted(cell.prediction.class_name for cell in counted if cell.prediction) == names
 
 
-def test_a_frame_of_unknown_scale_is_refused(classifier: Classifier) -> None:
-    with pytest.raises(SettingError, match="µm per pixel is nan"):
-        name_cells(frame_of(FIELD.image, math.nan), classifier)
+def test_images_of_places_apart_count_each_whole_cell_of_each(classifier: Classifier) -> None:
+    cut = FIELD.image[:, : round(FIELD.cells[0].center[0])]
+    line = StillLine(classifier)
+    with Pipeline(Played(FIELD.image, FIELD.image, cut, places_apart=True), line) as pipeline:
+        results = seen(list(pipeline.results()))
+    assert [len(result.counted) for result in results[:2]] == [WHOLE, WHOLE]
+    at_border = sum(cell.region.touches_border for cell in results[2].cells)
+    assert at_border >= 1
+    assert len(results[2].counted) == len(results[2].cells) - at_border
+    assert f"{at_border} cut by the border" in line.notes()[0]
 
 
-def test_a_black_frame_is_lost_by_name_and_the_next_is_looked_at(classifier: Classifier) -> None:
-    black = frame_of(np.zeros((300, 400, 3), np.uint8))
-    with pytest.raises(ImageError):
-        name_cells(black, classifier)
-    black = dataclasses.replace(black, source="drawn\n")
-    lost, named = name_frames(GivenFrames(black, frame_of(FIELD.image)), classifier)
+def test_of_a_file_no_frame_is_lost_however_slow_the_user(classifier: Classifier) -> None:
+    with Pipeline(Played(*[FIELD.image] * 12), LiveLine(classifier)) as pipeline:
+        time.sleep(0.1)
+        results = seen(list(pipeline.results()))
+    assert [result.frame.sequence for result in results] == list(range(12))
+    assert pipeline.dropped == 0
+
+
+def test_of_a_live_camera_the_newest_frame_counts_and_the_rest_is_counted_as_dropped(
+    classifier: Classifier,
+) -> None:
+    with Pipeline(Played(*[FIELD.image] * 40, live=True), LiveLine(classifier)) as pipeline:
+        results = seen(list(pipeline.results()))
+    numbers = [result.frame.sequence for result in results]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 39
+    assert len(numbers) + pipeline.dropped == 40
+    assert f"{pipeline.dropped} overtaken" in pipeline.notes()[-1]
+
+
+def test_what_was_seen_before_a_camera_stops_is_not_lost(classifier: Classifier) -> None:
+    camera = Played(FIELD.image, FIELD.image, CameraError("the cable is out"))
+    results = []
+    with (
+        pytest.raises(CameraError, match="the cable is out"),
+        Pipeline(camera, LiveLine(classifier)) as pipeline,
+    ):
+        for result in pipeline.results():
+            results.append(result)
+    assert len(results) == 2
+    assert not camera.is_open
+
+
+def test_a_black_frame_is_lost_and_the_run_goes_on(classifier: Classifier) -> None:
+    black = np.zeros_like(FIELD.image)
+    with Pipeline(Played(black, FIELD.image), LiveLine(classifier)) as pipeline:
+        lost, after = list(pipeline.results())
     assert isinstance(lost, LostFrame)
-    assert lost.error.startswith("drawn\\n: the field is black")  # on one line, whatever the file is called
-    assert isinstance(named, NamedField)
+    assert "black" in lost.error
+    assert isinstance(after, SeenFrame)
 
 
-def test_what_the_camera_lost_is_handed_on(classifier: Classifier) -> None:
-    lost = LostFrame(3, "a.jpg", "a.jpg: cut short")
-    assert list(name_frames(GivenFrames(lost), classifier)) == [lost]
+def test_a_model_that_fails_ends_the_run(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(crops: np.ndarray) -> None:
+        raise ModelFileError("the model fails")
+
+    monkeypatch.setattr(classifier, "predict", fail)
+    camera = Played(*[FIELD.image] * 20)
+    with (
+        pytest.raises(ModelFileError, match="the model fails"),
+        Pipeline(camera, LiveLine(classifier)) as pipeline,
+    ):
+        list(pipeline.results())
+    assert not camera.is_open
+
+
+def test_a_blank_field_of_another_size_ends_the_run(classifier: Classifier) -> None:
+    blank = BlankField(np.full((10, 10, 3), 60000, np.uint16), "blank.png")
+    line = LiveLine(classifier, blank)
+    with pytest.raises(SettingError, match=r"blank\.png"), Pipeline(Played(FIELD.image), line) as pipeline:
+        list(pipeline.results())
+
+
+def test_a_run_may_be_left_at_any_time(classifier: Classifier) -> None:
+    camera = Played(*[FIELD.image] * 100)
+    with Pipeline(camera, LiveLine(classifier)) as pipeline:
+        next(pipeline.results())
+    assert not camera.is_open
+
+
+def test_a_camera_that_hangs_is_an_error_that_names_the_thread(classifier: Classifier) -> None:
+    release = Event()
+
+    class Hanging(Played):
+        def frames(self) -> Iterator[Frame | LostFrame]:
+            release.wait(30)
+            yield from super().frames()
+
+    try:
+        with (
+            pytest.raises(StuckThreadError, match="'capture'"),
+            Pipeline(Hanging(FIELD.image), LiveLine(classifier), stop_limit_s=0.1),
+        ):
+            pass
+    finally:
+        release.set()
+        for thread in threading.enumerate():
+            if thread.name == "capture":
+                thread.join(5)
+
+
+def test_a_slide_begun_anew_knows_none_of_the_cells(classifier: Classifier) -> None:
+    line = LiveLine(classifier)
+
+    def look() -> int:
+        results = seen([line.see(Frame.now(FIELD.image, n, UM_PER_PIXEL, "")) for n in range(8)])
+        return sum(len(result.counted) for result in results)
+
+    first = look()
+    assert first >= 1
+    assert look() == 0
+    line.start_slide()
+    assert look() == first

@@ -18,7 +18,7 @@ from PIL import Image
 
 from edge.cameras import Camera, LostFrame
 from edge.classifier import Classifier
-from edge.pipeline import NamedField, name_frames
+from edge.stills import NamedField, name_frames
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.cli import root
 from hematovision.phantom import draw_field

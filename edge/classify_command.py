@@ -1,0 +1,126 @@
+"""``hematovision classify``: stills and videos, every frame for itself."""
+
+import os
+from pathlib import Path
+
+import click
+
+from edge.annotate import annotate, prepare_folder, write_new
+from edge.cameras import Camera, Frame, LostFrame
+from edge.cameras.folder import FolderCamera
+from edge.cameras.video import VIDEO_SUFFIXES, VideoCamera
+from edge.command_options import (
+    NO_SCALE,
+    blank_option,
+    load_blank,
+    load_classifier,
+    made_with,
+    model_option,
+    notice,
+    runtime_option,
+    scale_of,
+    scale_option,
+)
+from edge.lamp import LampWatch
+from edge.output import CellTable, CsvRows, JsonLines, Output
+from edge.runtime import default_threads
+from edge.scale import ScaleWatch
+from edge.stills import name_frames
+from hematovision.errors import CameraError, ImageError
+
+_OUTPUTS: dict[str, type[Output]] = {"table": CellTable, "jsonl": JsonLines, "csv": CsvRows}
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@model_option
+@runtime_option
+@scale_option
+@blank_option
+@click.option("--single", is_flag=True, help="Images of one cell each: name only the most prominent.")
+@click.option(
+    "--format", "form", type=click.Choice(tuple(_OUTPUTS)), default="table", help="Form of the results."
+)
+@click.option("--annotate", "copies", metavar="DIR", help="Write copies to DIR, the cells boxed and named.")
+def classify(
+    paths: tuple[str, ...],
+    model: str | None,
+    runtime: str,
+    um_per_pixel: float | None,
+    blank: str | None,
+    single: bool,
+    form: str,
+    copies: str | None,
+) -> None:
+    """Find and name the white cells in images, folders of images, or videos.
+
+    What cannot be read is reported and the rest is still classified; the exit status is then 1.
+    """
+    if copies is not None:
+        prepare_folder(Path(copies))
+    # Finding and naming take turns, so each may have every core that the interpreter gets.
+    classifier = load_classifier(model, runtime, default_threads(), default_threads())
+    empty = load_blank(blank)
+    scale = scale_of(um_per_pixel, [_camera_of(path, NO_SCALE) for path in paths])
+    watch, lamp = ScaleWatch(scale), LampWatch()
+    output = _OUTPUTS[form]()
+    looked_at = cells = failed = 0
+
+    def fail(image: str, frame: int | None, error: str) -> None:
+        nonlocal failed
+        failed += 1
+        click.echo(f"Error: {error}", err=True)
+        output.failure(image, frame, error)
+
+    try:
+        for path in paths:
+            camera = _camera_of(path, scale)
+            try:
+                with camera:
+                    for result in name_frames(camera, classifier, single, empty):
+                        if isinstance(result, LostFrame):
+                            fail(result.source, _number(camera, result), result.error)
+                            continue
+                        looked_at += 1
+                        cells += len(result.cells)
+                        source, number = result.frame.source, _number(camera, result.frame)
+                        output.field(source, number, result)
+                        notice(watch.see(result.frame, camera))
+                        notice(lamp.see(result.field))
+                        if copies is not None:
+                            try:
+                                stem = _copy_stem(path, source, number)
+                                write_new(annotate(result.frame.image, result.cells), Path(copies), stem)
+                            except ImageError as error:
+                                fail(source, number, str(error))
+            except CameraError as error:
+                fail(path, None, str(error))
+    finally:
+        # A table is shown also where something ends the batch half-way.
+        output.end()
+    notice(watch.end())
+    click.echo(made_with(classifier, scale), err=True)
+    click.echo(f"Looked at: {looked_at}. White cells: {cells}. Failed: {failed}.", err=True)
+    if failed:
+        raise SystemExit(1)
+
+
+def _camera_of(path: str, um_per_pixel: float) -> Camera:
+    """A video by its ending; else a folder of images or a single one."""
+    # Unlike Path's, this raises nothing for a path that cannot be looked at: opening the camera tells why.
+    if Path(path).suffix.lower() in VIDEO_SUFFIXES and not os.path.isdir(path):  # noqa: PTH112
+        return VideoCamera(path, um_per_pixel)
+    return FolderCamera(path, um_per_pixel)
+
+
+def _number(camera: Camera, frame: Frame | LostFrame) -> int | None:
+    """Number of a frame, where it is one of several in a file."""
+    return None if camera.places_apart else frame.sequence
+
+
+def _copy_stem(given: str, source: str, number: int | None) -> str:
+    """Name of a copy: with the folder that was given, what lies below it and the ending, so that it tells."""
+    name = Path(source).name
+    if source != given:
+        name = f"{Path(given).resolve().name}/{Path(source).relative_to(given)}"
+    return name + ("" if number is None else f"-{number:06d}") + "_cells"

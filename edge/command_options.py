@@ -1,0 +1,72 @@
+"""What the commands of the device share: options, loading the model, what they say of themselves."""
+
+import math
+from pathlib import Path
+
+import click
+import cv2
+
+from edge.blank_field import read_blank
+from edge.cameras import Camera
+from edge.classifier import Classifier, default_model_path
+from edge.runtime import AUTO, PACKAGES
+from edge.scale import choose_scale
+from hematovision.blank_field import BlankField
+from hematovision.model_file import read_model_file
+
+model_option = click.option(
+    "--model", metavar="FILE", help="Model file (.tflite); the one that comes with hematovision if not given."
+)
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice((AUTO, *PACKAGES)),
+    default=AUTO,
+    help="What runs the model; auto takes the first of the others that is installed.",
+)
+scale_option = click.option(
+    "--um-per-pixel",
+    type=float,
+    metavar="X",
+    help="Scale of the images; of files it is measured from their red cells if not given.",
+)
+blank_option = click.option(
+    "--blank",
+    metavar="FILE",
+    help="Picture of the empty field, which every frame is divided by; hematovision calibrate --blank "
+    "records it.",
+)
+
+#: Of a camera whose scale is still to be measured: nothing can be classified with it by mistake.
+NO_SCALE = math.nan
+NOTE = "Research and teaching use; not a medical device."
+
+
+def load_classifier(model: str | None, runtime: str, opencv_threads: int, threads: int) -> Classifier:
+    """The classifier of a command, and how many threads OpenCV and the interpreter may have each."""
+    cv2.setNumThreads(opencv_threads)
+    return Classifier(read_model_file(model or default_model_path()), runtime, threads)
+
+
+def load_blank(path: str | None) -> BlankField | None:
+    """The blank field of a command, if one was given."""
+    return None if path is None else read_blank(Path(path))
+
+
+def scale_of(given: float | None, cameras: list[Camera]) -> float:
+    """µm per pixel of a batch, given or measured; how it was measured is said. See `choose_scale`."""
+    um_per_pixel, line = choose_scale(given, cameras)
+    notice(line)
+    return um_per_pixel
+
+
+def notice(line: str | None) -> None:
+    """Say something beside the results, if there is something to say."""
+    if line is not None:
+        click.echo(line, err=True)
+
+
+def made_with(classifier: Classifier, um_per_pixel: float) -> str:
+    """What a result was made with, in a line."""
+    model = classifier.model
+    scale = "" if math.isnan(um_per_pixel) else f", {um_per_pixel:.4g} µm per pixel"
+    return f"{model.path.name} ({model.model_hash[:12]}) on {classifier.loaded}{scale}."

@@ -1,0 +1,102 @@
+"""Stills: the cells of one frame found and named, each frame for itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+from edge.cameras import Camera, Frame, LostFrame
+from edge.classifier import Classifier, Prediction
+from hematovision.blank_field import BlankField
+from hematovision.crops import cut_crops
+from hematovision.errors import ImageError
+from hematovision.finder import CellRegion, find_cells, most_prominent
+from hematovision.images import shown_path
+from hematovision.optics import Field, measure_field
+
+
+@dataclass(frozen=True)
+class NamedCell:
+    """A cell of a frame and its name; not ``found``: the middle of the image, taken for want of a nucleus."""
+
+    region: CellRegion
+    prediction: Prediction
+    found: bool = True
+
+
+@dataclass(frozen=True)
+class NamedField:
+    """The cells of one frame, most prominent first, and what finding and naming them took in milliseconds."""
+
+    frame: Frame
+    field: Field
+    cells: tuple[NamedCell, ...]
+    find_ms: float
+    classify_ms: float
+
+
+def name_cells(
+    frame: Frame, classifier: Classifier, single: bool = False, blank: BlankField | None = None
+) -> NamedField:
+    """Find and name the white cells of a frame.
+
+    Args:
+        frame: the picture and its scale.
+        classifier: names the crops.
+        single: only the most prominent cell, for images of one cell; where the finder sees none, the middle
+            of the image.
+        blank: the empty field that the frame is divided by, if there is one.
+
+    Raises:
+        ImageError: the frame is black.
+        ModelFileError: the model fails.
+        SettingError: the blank field is of another size than the frame.
+    """
+    start = perf_counter()
+    field = measure_field(frame.image, frame.um_per_pixel, blank, frame.small)
+    regions = find_cells(field)
+    found = True
+    if single:
+        region = most_prominent(regions, field)
+        found = region is not None
+        regions = [region or _middle(field, classifier)]
+    middle = perf_counter()
+    crops = cut_crops(field, [region.center for region in regions], classifier.model.manifest.crop)
+    predictions = classifier.predict(crops)
+    end = perf_counter()
+    cells = tuple(
+        NamedCell(region, prediction, found) for region, prediction in zip(regions, predictions, strict=True)
+    )
+    return NamedField(frame, field, cells, (middle - start) * 1000, (end - middle) * 1000)
+
+
+def name_frames(
+    camera: Camera, classifier: Classifier, single: bool = False, blank: BlankField | None = None
+) -> Iterator[NamedField | LostFrame]:
+    """Find and name the white cells of every frame of an open camera; see `name_cells`.
+
+    A frame that cannot be used, by the camera or here, comes as a `LostFrame` in its place.
+    """
+    for frame in camera.frames():
+        if isinstance(frame, LostFrame):
+            yield frame
+            continue
+        result: NamedField | LostFrame
+        try:
+            result = name_cells(frame, classifier, single, blank)
+        except ImageError as error:
+            result = LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
+        yield result
+
+
+def _middle(field: Field, classifier: Classifier) -> CellRegion:
+    """The crop's square in the middle of the image, as a region without a nucleus."""
+    height, width = field.image.shape[:2]
+    side = min(classifier.model.manifest.crop.side_um / field.um_per_pixel, width, height)
+    return CellRegion(
+        center=((width - 1) / 2, (height - 1) / 2),
+        box=((width - side) / 2, (height - side) / 2, side, side),
+        nucleus_area_um2=0.0,
+        score=0.0,
+        focus=0.0,
+        touches_border=False,
+    )
