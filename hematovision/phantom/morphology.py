@@ -28,7 +28,7 @@ _Stain = tuple[float, float, float]  # optical density of red, green and blue li
 _SHIFT = 4  # OpenCV draws to 1/16 of a pixel
 _OUTLINE_POINTS = 72
 _EDGE_UM = 0.25
-_HAEMOGLOBIN: _Stain = (0.03, 0.20, 0.17)
+_HAEMOGLOBIN: _Stain = (0.045, 0.165, 0.12)
 _HYALOMERE: _Stain = (0.07, 0.09, 0.03)
 _GRANULOMERE: _Stain = (0.20, 0.33, 0.10)
 
@@ -53,10 +53,10 @@ class _Stains:
 
 
 _STAINS = {
-    "neutrophil": _Stains((0.05, 0.10, 0.04), (0.13, 0.22, 0.08), (0.52, 0.86, 0.19)),
-    "eosinophil": _Stains((0.10, 0.10, 0.03), (0.06, 0.28, 0.20), (0.47, 0.78, 0.18)),
-    "monocyte": _Stains((0.17, 0.17, 0.06), (0.10, 0.16, 0.05), (0.42, 0.72, 0.16)),
-    "lymphocyte": _Stains((0.22, 0.17, 0.03), (0.16, 0.28, 0.05), (0.53, 0.85, 0.19)),
+    "neutrophil": _Stains((0.04, 0.095, 0.045), (0.11, 0.21, 0.08), (0.53, 0.87, 0.19)),
+    "eosinophil": _Stains((0.06, 0.08, 0.03), (0.06, 0.30, 0.25), (0.49, 0.80, 0.18)),
+    "monocyte": _Stains((0.15, 0.155, 0.06), (0.07, 0.13, 0.04), (0.38, 0.65, 0.15)),
+    "lymphocyte": _Stains((0.14, 0.105, 0.02), (0.14, 0.26, 0.05), (0.52, 0.84, 0.19)),
 }
 
 
@@ -78,7 +78,7 @@ def draw_leukocyte(rng: np.random.Generator, class_name: str, um_per_pixel: floa
         )
     parts = _PARTS[class_name](rng)
     stains = _STAINS[class_name]
-    strength = rng.normal(1, 0.07) * rng.normal(1, 0.03, (3, 3))
+    strength = rng.normal(1, 0.07) * rng.normal(1, 0.04, (3, 3))
     cytoplasm, granules, nucleus = np.array((stains.cytoplasm, stains.granules, stains.nucleus)) * strength
     layers = (
         (parts.cytoplasm * (1 - parts.nucleus), cytoplasm),
@@ -204,8 +204,8 @@ def _neutrophil(rng: np.random.Generator) -> _Parts:
     body = canvas.plane()
     canvas.fill(body, _outline(rng, radius, rng.uniform(1, 1.12), 0.035))
     count = int(rng.choice((2, 3, 4, 5), p=(0.15, 0.42, 0.3, 0.13)))
-    radii = np.sqrt(rng.uniform(42, 56) / count / np.pi) * rng.uniform(0.85, 1.15, count)
-    nucleus = _lobed_nucleus(rng, canvas, radii, radius, thread_um=(0.4, 0.8), broad=0.3)
+    radii = np.sqrt(rng.uniform(40, 52) / count / np.pi) * rng.uniform(0.78, 1.22, count)
+    nucleus = _lobed_nucleus(rng, canvas, body, radii, radius, thread_um=(0.4, 0.8), broad=0.3)
     cytoplasm = canvas.soft(body, 0.12) * (1 + 0.15 * canvas.noise(rng, 0.9))
     granules = canvas.plane()
     count = int(rng.uniform(350, 650))
@@ -224,38 +224,38 @@ def _eosinophil(rng: np.random.Generator) -> _Parts:
     outline = _outline(rng, radius, rng.uniform(1, 1.12), 0.03)
     canvas.fill(body, outline)
     count = int(rng.choice((2, 3), p=(0.85, 0.15)))
-    radii = np.sqrt(rng.uniform(46, 60) / count / np.pi) * rng.uniform(0.9, 1.1, count)
-    nucleus = _lobed_nucleus(rng, canvas, radii, radius, thread_um=(0.5, 0.9), broad=0.12)
+    radii = np.sqrt(rng.uniform(40, 52) / count / np.pi) * rng.uniform(0.9, 1.1, count)
+    nucleus = _lobed_nucleus(rng, canvas, body, radii, radius, thread_um=(0.5, 0.9), broad=0.12)
     cytoplasm = canvas.soft(body, 0.12) * (1 + 0.15 * canvas.noise(rng, 0.9))
-    spots = _packed(rng, radius, 0.62)
+    spots = _packed(rng, radius, 0.78)
     inside = np.array(
         [cv2.pointPolygonTest(outline.astype(np.float32), spot, True) for spot in spots.tolist()]
     )
-    spots = spots[(inside > 0.25) & (rng.random(len(spots)) < rng.uniform(0.8, 0.97))]
-    sizes, amounts = rng.uniform(0.27, 0.42, len(spots)), rng.uniform(0.7, 1.0, len(spots))
+    spots = spots[(inside > 0.3) & (rng.random(len(spots)) < rng.uniform(0.8, 0.97))]
+    sizes, amounts = rng.uniform(0.34, 0.5, len(spots)), rng.uniform(0.6, 1.0, len(spots))
     granules = canvas.plane()
     canvas.discs(granules, spots, sizes, amounts)
     # They refract: a bright point, off the middle.
-    canvas.discs(granules, spots + rng.normal(0, 0.05, spots.shape), 0.45 * sizes, 0.62 * amounts)
+    canvas.discs(granules, spots + rng.normal(0, 0.05, spots.shape), 0.5 * sizes, 0.5 * amounts)
     return _Parts(cytoplasm, canvas.soft(granules, 0.08), nucleus, _clumped(rng, canvas, nucleus))
 
 
 def _lymphocyte(rng: np.random.Generator) -> _Parts:
     if rng.random() < 0.7:
-        radius = rng.uniform(4.2, 5.1)
+        radius = rng.uniform(4.3, 5.2)
         inner = radius * rng.uniform(0.84, 0.93)
     else:
         radius = rng.uniform(5.5, 6.5)
         inner = radius * rng.uniform(0.7, 0.8)
     canvas = _Canvas(1.25 * radius)
     body, shape = canvas.plane(), canvas.plane()
-    canvas.fill(body, _outline(rng, radius, rng.uniform(1, 1.08), 0.03))
+    canvas.fill(body, _outline(rng, radius, rng.uniform(1, 1.1), 0.045))
     aside = _toward(rng.uniform(0, 2 * np.pi)) * (radius - inner - 0.15) * rng.uniform(0.3, 0.9)
-    canvas.fill(shape, aside + _outline(rng, inner, rng.uniform(1, 1.07), 0.025))
+    canvas.fill(shape, aside + _outline(rng, inner, rng.uniform(1, 1.12), 0.035))
     if rng.random() < 0.4:  # indented, where the rim is widest
         toward = _toward(np.arctan2(-aside[1], -aside[0]) + rng.normal(0, 0.3))
-        notch = aside + toward * inner * rng.uniform(1.08, 1.25)
-        canvas.fill(shape, notch + _outline(rng, 0.4 * inner, 1.0, 0.05), 0)
+        notch = aside + toward * inner * rng.uniform(1.3, 1.5)
+        canvas.fill(shape, notch + _outline(rng, 0.6 * inner, 1.2, 0.08), 0)
     nucleus = canvas.rounded(cv2.min(shape, body), 0.3)
     rim = cv2.max(body, shape)
     cytoplasm = canvas.soft(rim, 0.12) * (1 + 0.15 * canvas.noise(rng, 0.6))
@@ -267,7 +267,7 @@ def _lymphocyte(rng: np.random.Generator) -> _Parts:
         rng.uniform(0.12, 0.2, count),
         rng.uniform(0.5, 1, count),
     )
-    chromatin = 1 + 0.07 * canvas.noise(rng, 0.7) + 0.05 * canvas.noise(rng, 0.25)
+    chromatin = 1 + 0.10 * canvas.noise(rng, 0.65) + 0.07 * canvas.noise(rng, 0.22) + _rim(nucleus)
     return _Parts(cytoplasm, canvas.soft(cv2.min(granules, body), 0.08), nucleus, chromatin)
 
 
@@ -275,16 +275,22 @@ def _monocyte(rng: np.random.Generator) -> _Parts:
     radius = rng.uniform(7.2, 8.8)
     canvas = _Canvas(1.35 * radius)
     body, shape, fold = canvas.plane(), canvas.plane(), canvas.plane()
-    canvas.fill(body, _outline(rng, radius, rng.uniform(1, 1.2), 0.08))
+    canvas.fill(body, _outline(rng, radius, rng.uniform(1, 1.2), 0.1))
     turn = rng.uniform(0, 2 * np.pi)
     kind = rng.choice(("kidney", "horseshoe", "folded"), p=(0.4, 0.3, 0.3))
     if kind == "folded":
         middle = _toward(turn) * rng.uniform(0, 1.2)
-        canvas.fill(shape, middle + _outline(rng, rng.uniform(0.62, 0.7) * radius, rng.uniform(1, 1.2), 0.08))
-        for angle in turn + np.array((0, rng.uniform(1.6, 2.8))):
-            inward = middle + np.linspace(0.75, 0.1, 6)[:, None] * _toward(angle) * radius
-            canvas.line(shape, inward[:3], rng.uniform(0.5, 1.2), 0)
-            canvas.line(fold, inward + rng.normal(0, 0.25, inward.shape), 0.4)
+        canvas.fill(shape, middle + _outline(rng, 0.52 * radius, rng.uniform(1, 1.25), 0.1))
+        bulges = middle + 0.36 * radius * np.stack([_toward(turn + 2.1 * third) for third in range(3)])
+        canvas.discs(shape, bulges, radius * rng.uniform(0.3, 0.42, 3), np.ones(3))
+        clefts = turn + 1.05 + 2.1 * np.arange(rng.integers(1, 3))
+        for angle in clefts:  # between bulges, each with a fold below it
+            aside = _toward(angle + np.pi / 2) * rng.uniform(0.1, 0.7)
+            cleft = np.stack([1.1 * radius * _toward(angle) + aside, 1.1 * radius * _toward(angle) - aside])
+            bottom = middle + _toward(angle + rng.normal(0, 0.2)) * radius * rng.uniform(0.25, 0.5)
+            canvas.fill(shape, np.vstack([cleft, bottom]), 0)
+            inward = bottom + np.linspace(0, -0.5, 5)[:, None] * _toward(angle) * radius
+            canvas.line(fold, inward + rng.normal(0, 0.2, inward.shape), 0.4)
     else:
         span, ring, width = (1.9, 0.42, 0.42) if kind == "kidney" else (3.5, 0.47, 0.31)
         angles = turn + np.linspace(-0.5, 0.5, 7) * span * rng.uniform(0.85, 1.15)
@@ -294,7 +300,7 @@ def _monocyte(rng: np.random.Generator) -> _Parts:
         canvas.discs(shape, path, radii, np.ones(len(path)))
         crease = path[1:-1] + rng.normal(0, 0.5, (len(path) - 2, 2))
         canvas.line(fold, crease, 0.4)
-    nucleus = canvas.rounded(cv2.min(shape, body), 0.45)
+    nucleus = canvas.rounded(cv2.min(shape, body), 0.35)
     count = int(rng.integers(3, 14))
     vacuoles = canvas.plane()
     canvas.discs(
@@ -307,8 +313,10 @@ def _monocyte(rng: np.random.Generator) -> _Parts:
     canvas.discs(
         dust, _in_disc(rng, count) * radius * 1.1, rng.uniform(0.05, 0.12, count), rng.beta(1.5, 2, count)
     )
-    lace = np.abs(canvas.noise(rng, 0.28)) - 0.8
-    chromatin = 1 - 0.15 * lace + 0.05 * canvas.noise(rng, 0.8) + 0.15 * canvas.soft(fold, 0.2)
+    lace = 0.8 - np.abs(canvas.noise(rng, 0.25))
+    chromatin = (
+        1 + 0.25 * lace + 0.06 * canvas.noise(rng, 0.8) + 0.3 * canvas.soft(fold, 0.15) + _rim(nucleus)
+    )
     granules = canvas.soft(cv2.min(dust, body), 0.08) * clear
     return _Parts(cytoplasm, granules, nucleus * (1 - 0.25 * (1 - clear)), chromatin)
 
@@ -324,39 +332,45 @@ _PARTS: dict[str, Callable[[np.random.Generator], _Parts]] = {
 def _lobed_nucleus(
     rng: np.random.Generator,
     canvas: _Canvas,
+    body: NDArray[np.uint8],
     radii: _Points,
     cell_radius: float,
     thread_um: tuple[float, float],
     broad: float,
 ) -> _Plane:
-    """Lobes along a bow, each joined to the next by a thread of chromatin, or a ``broad`` share by more."""
-    apart = [(a + b) * rng.uniform(0.95, 1.12) for a, b in pairwise(radii)]
-    bow = max(0.47 * cell_radius, 0.52 * max(apart))
-    angle = rng.uniform(0, 2 * np.pi)
-    centers = [_toward(angle) * bow]
-    turns = [angle]
-    for chord in apart:
-        angle += 2 * np.arcsin(min(0.5 * chord / bow, 0.98))
-        centers.append(_toward(angle) * bow)
-        turns.append(angle)
-    places = np.array(centers) + rng.normal(0, 0.25, (len(centers), 2))
-    places -= places.mean(axis=0) * rng.uniform(0.3, 0.9)
-    farthest = np.hypot(*places.T) + 1.15 * radii
-    places *= np.minimum(1, (cell_radius - 0.5 - 1.15 * radii) / (farthest - 1.15 * radii))[:, None]
+    """Lobes in a bent chain, joined by threads of chromatin, or a ``broad`` share of them by more."""
+    heading, bend = rng.uniform(0, 2 * np.pi), rng.choice((-1, 1))
+    places, headings = [np.zeros(2)], [heading]
+    for inner, outer in pairwise(radii):
+        places.append(places[-1] + _toward(heading) * (inner + outer) * rng.uniform(1.0, 1.2))
+        headings.append(heading)
+        bend *= -1 if rng.random() < 0.15 else 1
+        heading += bend * rng.uniform(0.8, 1.6)
+    chain = np.array(places) - np.average(places, axis=0, weights=radii**2)
+    chain += _toward(rng.uniform(0, 2 * np.pi)) * rng.uniform(0, 0.25) * cell_radius
+    # What would stick out of the cell is pushed back.
+    room = cell_radius - 0.5 - 1.15 * radii
+    chain *= np.minimum(1, room / np.hypot(*chain.T))[:, None]
+    if len(radii) == 2:  # like spectacles
+        headings = [heading + np.pi / 2 + tilt for tilt in rng.normal(0, 0.4, 2)]
     shape = canvas.plane()
-    for place, radius, turn in zip(places, radii, turns, strict=True):
-        canvas.fill(shape, place + _outline(rng, radius, rng.uniform(1, 1.3), 0.07, turn + np.pi / 2))
-    for start, end in pairwise(range(len(places))):
+    for place, radius, turn in zip(chain, radii, headings, strict=True):
+        canvas.fill(shape, place + _outline(rng, radius, rng.uniform(1, 1.35), 0.07, turn))
+    for start, end in pairwise(range(len(chain))):
         width = rng.uniform(*thread_um) if rng.random() > broad else rng.uniform(0.8, 1.3) * radii[start]
-        canvas.line(shape, places[[start, end]], width)
-    return canvas.rounded(shape, 0.2)
+        canvas.line(shape, chain[[start, end]], width)
+    return canvas.rounded(cv2.min(shape, body), 0.2)
 
 
 def _clumped(rng: np.random.Generator, canvas: _Canvas, nucleus: _Plane) -> _Plane:
-    """Chromatin of a granulocyte: dense clumps, small pale gaps, denser along the nucleus's edge."""
-    gaps = np.clip(canvas.noise(rng, 0.26) - 0.8, 0, 2)
-    edge = nucleus * (1 - cv2.GaussianBlur(nucleus, (0, 0), 0.4 / DRAWN_UM_PER_PIXEL))
-    return 1 + 0.08 * canvas.noise(rng, 0.5) - 0.3 * gaps + 0.35 * edge
+    """Chromatin of a granulocyte: dense clumps with small pale gaps."""
+    gaps = np.clip(canvas.noise(rng, 0.24) - 0.5, 0, 1.5)
+    return 1.07 + 0.10 * canvas.noise(rng, 0.45) - 0.3 * gaps + _rim(nucleus)
+
+
+def _rim(nucleus: _Plane) -> _Plane:
+    """Chromatin along the membrane of the nucleus, denser than the rest."""
+    return 0.35 * nucleus * (1 - cv2.GaussianBlur(nucleus, (0, 0), 0.3 / DRAWN_UM_PER_PIXEL))
 
 
 def _outline(
