@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from edge.pipeline import NamedCell
+from edge.stills import NamedCell
 from hematovision.cell_classes import CELL_CLASSES, UNCLASSIFIED, UNCLASSIFIED_COLOR
 from hematovision.errors import ImageError, SettingError
 from hematovision.images import RGBImage, shown_path
@@ -41,6 +41,8 @@ def annotate(image: RGBImage, cells: Sequence[NamedCell]) -> RGBImage:
         text = f"{cell.prediction.class_name} {cell.prediction.probability:.2f}"
         if not cell.found:
             text += ", no nucleus found"
+        if cell.region.touches_border:
+            text += ", cut"
         text_width = draw.textlength(text, font=font)
         label_height = text_px * 1.3
         label_left = min(left, max(canvas.width - text_width - 4, 0))

@@ -1,7 +1,6 @@
 """What `run` has seen so far, as a table and a summary for people."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -9,7 +8,7 @@ from rich.table import Table
 from edge.cameras import Frame, LostFrame
 from edge.differential import Differential, Share, beyond_reference, classifier_error
 from edge.misclassification import MIN_ORIGINALS, Misclassification
-from edge.stills import NamedField
+from edge.pipeline import SeenFrame
 from hematovision.cell_classes import CELL_CLASSES, REFERENCE_SOURCE, UNCLASSIFIED
 from hematovision.images import shown_path
 from hematovision.model_file import Manifest
@@ -26,47 +25,39 @@ class TargetReached:
 class Tally:
     """The cells counted, and when there were enough of them.
 
-    ``target``: so many cells given a class, one of `edge.differential.TARGETS`, or None; ``reached``: None
-    before. Counting goes on beyond it.
+    ``target``: so many cells given a class, one of `edge.differential.TARGETS`, or None; ``target_reached``:
+    None before. Counting goes on beyond it.
     """
 
     def __init__(self, manifest: Manifest, target: int | None = None) -> None:
         self.differential = Differential()
         self.looked_at = 0
         self.lost = 0
-        self.cut = 0
         self.target = target
-        self.reached: TargetReached | None = None
+        self.target_reached: TargetReached | None = None
         self._first: Frame | None = None
         self._error_note = classifier_error(manifest.accuracy)
         self._misclassification = Misclassification.of(manifest.accuracy)
 
-    def add(self, result: NamedField | LostFrame) -> None:
-        """Count the cells of a frame that shows another place of the smear than all before it.
-
-        One cut by the border is set apart, as at the microscope.
-        """
+    def add(self, result: SeenFrame | LostFrame) -> None:
+        """Count what is new with a frame."""
         if isinstance(result, LostFrame):
             self.lost += 1
             return
-        whole = [cell for cell in result.cells if not cell.region.touches_border]
-        self.cut += len(result.cells) - len(whole)
-        self.count(result.frame, (cell.prediction.class_name for cell in whole))
-
-    def count(self, frame: Frame, class_names: Iterable[str]) -> None:
-        """Count the cells that are new with a frame: each the name of a class, or `UNCLASSIFIED`."""
-        self.looked_at += 1
-        self._first = self._first or frame
-        self.differential = self.differential.plus(class_names)
-        if self.target and not self.reached and self.differential.named >= self.target:
-            self.reached = TargetReached(frame, frame.monotonic - self._first.monotonic)
+        self._first = self._first or result.frame
+        if result.skipped is None:
+            self.looked_at += 1
+        self.differential = self.differential.plus(cell.class_name for cell in result.counted)
+        if self.target and not self.target_reached and self.differential.named >= self.target:
+            seconds = result.frame.monotonic - self._first.monotonic
+            self.target_reached = TargetReached(result.frame, seconds)
 
     def table(self) -> Table:
         """The differential as it stands."""
-        wanted = f" of the {self.target} wanted" if self.target else ""
+        wanted = f" ({self.target} wanted)" if self.target else ""
         table = Table(
             caption=f"{self.looked_at} images, {self.differential.total} cells, "
-            f"{self.differential.named}{wanted} given a class",
+            f"{self.differential.named} given a class{wanted}",
             min_width=44,
         )
         table.add_column("Class")
@@ -87,8 +78,7 @@ class Tally:
         return [
             f"Images: {self.looked_at} looked at, {self.lost} could not be used.",
             f"Cells: {self.differential.named} given a class (the percentages are of these), "
-            f"{self.differential.unclassified} unclassified; {self.cut} cut by the border of an image "
-            "and not counted.",
+            f"{self.differential.unclassified} unclassified.",
             *self._about_target(),
             self._error_note,
             *self._about_misclassification(),
@@ -99,10 +89,10 @@ class Tally:
     def _about_target(self) -> list[str]:
         if self.target is None:
             return []
-        if self.reached is None:
+        if self.target_reached is None:
             return [f"Target: {self.target} cells given a class, not reached."]
-        minutes, seconds = divmod(round(self.reached.after_s), 60)
-        frame = self.reached.frame
+        minutes, seconds = divmod(round(self.target_reached.after_s), 60)
+        frame = self.target_reached.frame
         return [
             f"Target: {self.target} cells given a class, reached after {minutes} min {seconds} s "
             f"({shown_path(frame.source)}, image {frame.sequence})."
@@ -123,12 +113,12 @@ class Tally:
         if behind is None:
             return []
         ranges = ", ".join(
-            f"{one.name} {math.floor(low)}–{math.ceil(high)} %"
+            f"{one.name} {math.floor(low)}–{math.ceil(high)}"
             for one, (low, high) in zip(CELL_CLASSES, behind, strict=True)
         )
         sets = ", ".join(name for name, _ in measured.rates)
         lines = [
-            f"Misclassification alone, as measured on {sets}, would make these percentages of true ones of: "
+            f"By misclassification alone, as measured on {sets}, the true percentages would be: "
             f"{ranges}.{left_out}"
         ]
         for one, (low, high) in zip(CELL_CLASSES, behind, strict=True):

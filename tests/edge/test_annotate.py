@@ -7,7 +7,7 @@ import pytest
 
 from edge.annotate import annotate, prepare_folder, write_new
 from edge.classifier import Prediction
-from edge.pipeline import NamedCell
+from edge.stills import NamedCell
 from hematovision.cell_classes import CELL_CLASSES
 from hematovision.errors import ImageError, SettingError
 from hematovision.finder import CellRegion
@@ -16,8 +16,8 @@ from hematovision.images import read_image
 PINK = np.full((120, 160, 3), (230, 190, 200), np.uint8)
 
 
-def cell_at(box: tuple[float, float, float, float], name: str = "eosinophil") -> NamedCell:
-    region = CellRegion((box[0] + box[2] / 2, box[1] + box[3] / 2), box, 40.0, 5.0, 0.1, False)
+def cell_at(box: tuple[float, float, float, float], name: str = "eosinophil", cut: bool = False) -> NamedCell:
+    region = CellRegion((box[0] + box[2] / 2, box[1] + box[3] / 2), box, 40.0, 5.0, 0.1, cut)
     return NamedCell(region, Prediction((0.1, 0.7, 0.1, 0.1), name))
 
 
@@ -43,6 +43,14 @@ def test_a_cell_at_the_border_is_labelled_within_the_picture(box: tuple[float, f
     drawn = annotate(PINK, [cell_at(box, "unclassified")])
     letters = (drawn.astype(int) > (200, 200, 200)).all(axis=2)
     assert letters.sum() > 20
+
+
+def test_a_cell_cut_by_the_border_is_labelled_as_cut() -> None:
+    wide = np.full((120, 400, 3), (230, 190, 200), np.uint8)
+    whole, cut = (annotate(wide, [cell_at((0, 60, 30, 30), cut=cut)]) for cut in (False, True))
+    color = next(one.color for one in CELL_CLASSES if one.name == "eosinophil")
+    ends = [np.nonzero((drawn == color).all(axis=2))[1].max() for drawn in (whole, cut)]
+    assert ends[1] > ends[0] + 15  # the label goes on
 
 
 def test_without_cells_it_is_a_plain_copy() -> None:
