@@ -252,9 +252,9 @@ def _lymphocyte(rng: np.random.Generator) -> _Parts:
     canvas.fill(body, _outline(rng, radius, rng.uniform(1, 1.1), 0.045))
     aside = _toward(rng.uniform(0, 2 * np.pi)) * (radius - inner - 0.15) * rng.uniform(0.3, 0.9)
     canvas.fill(shape, aside + _outline(rng, inner, rng.uniform(1, 1.12), 0.035))
-    if rng.random() < 0.4:  # indented, where the rim is widest
+    if rng.random() < 0.3:  # indented, where the rim is widest
         toward = _toward(np.arctan2(-aside[1], -aside[0]) + rng.normal(0, 0.3))
-        notch = aside + toward * inner * rng.uniform(1.3, 1.5)
+        notch = aside + toward * inner * rng.uniform(1.35, 1.55)
         canvas.fill(shape, notch + _outline(rng, 0.6 * inner, 1.2, 0.08), 0)
     nucleus = canvas.rounded(cv2.min(shape, body), 0.3)
     rim = cv2.max(body, shape)
@@ -280,11 +280,14 @@ def _monocyte(rng: np.random.Generator) -> _Parts:
     kind = rng.choice(("kidney", "horseshoe", "folded"), p=(0.4, 0.3, 0.3))
     if kind == "folded":
         middle = _toward(turn) * rng.uniform(0, 1.2)
-        canvas.fill(shape, middle + _outline(rng, 0.52 * radius, rng.uniform(1, 1.25), 0.1))
-        bulges = middle + 0.36 * radius * np.stack([_toward(turn + 2.1 * third) for third in range(3)])
-        canvas.discs(shape, bulges, radius * rng.uniform(0.3, 0.42, 3), np.ones(3))
-        clefts = turn + 1.05 + 2.1 * np.arange(rng.integers(1, 3))
-        for angle in clefts:  # between bulges, each with a fold below it
+        canvas.fill(shape, middle + _outline(rng, 0.56 * radius, rng.uniform(1, 1.25), 0.1))
+        count = int(rng.integers(2, 5))
+        bulges = turn + np.cumsum(rng.uniform(1.2, 2.4, count))
+        places = middle + radius * rng.uniform(0.2, 0.42, (count, 1)) * np.stack(
+            [_toward(at) for at in bulges]
+        )
+        canvas.discs(shape, places, radius * rng.uniform(0.33, 0.48, count), np.ones(count))
+        for angle in (bulges[:-1] + np.diff(bulges) / 2)[:2]:  # between bulges, each with a fold below it
             aside = _toward(angle + np.pi / 2) * rng.uniform(0.1, 0.7)
             cleft = np.stack([1.1 * radius * _toward(angle) + aside, 1.1 * radius * _toward(angle) - aside])
             bottom = middle + _toward(angle + rng.normal(0, 0.2)) * radius * rng.uniform(0.25, 0.5)
@@ -292,7 +295,7 @@ def _monocyte(rng: np.random.Generator) -> _Parts:
             inward = bottom + np.linspace(0, -0.5, 5)[:, None] * _toward(angle) * radius
             canvas.line(fold, inward + rng.normal(0, 0.2, inward.shape), 0.4)
     else:
-        span, ring, width = (1.9, 0.42, 0.42) if kind == "kidney" else (3.5, 0.47, 0.31)
+        span, ring, width = (1.9, 0.43, 0.45) if kind == "kidney" else (3.5, 0.47, 0.34)
         angles = turn + np.linspace(-0.5, 0.5, 7) * span * rng.uniform(0.85, 1.15)
         path = np.stack([_toward(angle) for angle in angles]) * ring * radius
         path -= path.mean(axis=0) * rng.uniform(0.4, 0.8)
@@ -315,7 +318,7 @@ def _monocyte(rng: np.random.Generator) -> _Parts:
     )
     lace = 0.8 - np.abs(canvas.noise(rng, 0.25))
     chromatin = (
-        1 + 0.25 * lace + 0.06 * canvas.noise(rng, 0.8) + 0.3 * canvas.soft(fold, 0.15) + _rim(nucleus)
+        1 + 0.25 * lace + 0.06 * canvas.noise(rng, 0.8) + 0.4 * canvas.soft(fold, 0.15) + _rim(nucleus)
     )
     granules = canvas.soft(cv2.min(dust, body), 0.08) * clear
     return _Parts(cytoplasm, granules, nucleus * (1 - 0.25 * (1 - clear)), chromatin)
