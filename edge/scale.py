@@ -19,6 +19,8 @@ _ENOUGH_RED_CELLS = 200
 _MOST_FRAMES = 40
 # Neighbouring frames of a video show the same red cells.
 _VIDEO_STEP = 25
+# Once the window below is full; measuring takes ten times as long as finding white cells does.
+_SETTLED_STEP = 100
 # Frames whose red cells are pooled: at a handful in each, enough for a median that chance does not move.
 _WINDOW = 20
 
@@ -33,18 +35,20 @@ class ScaleWatch:
         self._um_per_pixel = um_per_pixel
         self._recent: deque[NDArray[np.float32]] = deque(maxlen=_WINDOW)
         self._told = um_per_pixel
-        self._frames = 0
+        self._wait = 0  # frames until the next is measured
         self._checked = False
         self._doubt: str | None = None
 
     def see(self, frame: Frame, camera: Camera) -> str | None:
         """A line for the user where red cells disagree by more than 15 %; once until they change again.
 
-        Every image is measured, and every 25th frame of a video or live camera.
+        Every image is measured; of a video or live camera every 25th frame, later every 100th.
         """
-        self._frames += 1
-        if (self._frames - 1) % _step(camera):
+        if self._wait:
+            self._wait -= 1
             return None
+        settled = len(self._recent) == _WINDOW and not camera.places_apart
+        self._wait = (_SETTLED_STEP if settled else _step(camera)) - 1
         self._recent.append(_red_cells(frame))
         try:
             measured = measure_scale(self._recent).um_per_pixel

@@ -142,6 +142,15 @@ def test_of_a_video_every_25th_frame_is_measured(sizes: Sizes) -> None:
     assert sizes.frames == 5
 
 
+def test_of_a_long_video_fewer_frames_are_measured_once_enough_were(sizes: Sizes) -> None:
+    watch = ScaleWatch(0.1)
+    sizes.warnings(watch, 0.1, 501, VIDEO)
+    assert sizes.frames == 21
+    sizes.warnings(watch, 0.1, 1000, VIDEO)
+    assert sizes.frames == 31
+    assert len(sizes.warnings(watch, 0.15, 2000, VIDEO)) == 1  # a change is still noticed
+
+
 @pytest.mark.parametrize("given", [0.0, -0.1, math.nan, math.inf, 50.0])
 def test_what_is_no_scale_is_refused(smear: Path, given: float) -> None:
     with pytest.raises(SettingError, match="must lie between"):
