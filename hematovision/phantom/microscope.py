@@ -42,13 +42,19 @@ class CellInView:
     """A leukocyte whose nucleus a frame shows.
 
     ``center``: (x, y) of the nucleus's centroid in pixels of the frame, beyond the frame where more than half
-    is cut off; ``whole``: the frame does not cut the nucleus.
+    is cut off; ``border_um``: how far the nucleus stays from the nearest border of the frame, negative where
+    that cuts it.
     """
 
     cell: SlideCell
     center: tuple[float, float]
     nucleus_area_um2: float
-    whole: bool
+    border_um: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether the frame shows all of the nucleus."""
+        return self.border_um >= 0
 
     @property
     def class_name(self) -> str:
@@ -92,7 +98,7 @@ class Microscope:
         self._width, self._height = width, height
         x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)
         falloff = 1 - vignetting / 2 * (x[None, :] ** 2 + y[:, None] ** 2)
-        self._lamp = np.rint(falloff[..., None] * lamp).clip(0, 255).astype(np.uint8)
+        self._lamp = cv2.merge([cv2.convertScaleAbs(falloff, alpha=level) for level in lamp])
         self._noise = _normal_table(noise * GLASS / max(lamp))
         self._rng = np.random.default_rng(seed)
 
@@ -137,8 +143,8 @@ class Microscope:
             if x1 <= left or x0 >= right or y1 <= top or y0 >= bottom:
                 continue
             center = (cell.center_um[0] - left) / px_um - 0.5, (cell.center_um[1] - top) / px_um - 0.5
-            whole = x0 >= left and x1 <= right and y0 >= top and y1 <= bottom
-            cells.append(CellInView(cell, center, nucleus.area_um2, whole))
+            border_um = min(x0 - left, right - x1, y0 - top, bottom - y1)
+            cells.append(CellInView(cell, center, nucleus.area_um2, border_um))
         return tuple(cells)
 
 

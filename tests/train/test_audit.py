@@ -1,7 +1,6 @@
 """What an audit says is wrong: leaks across a split, one cell with two labels, files that cannot be read."""
 
 import json
-import math
 from pathlib import Path
 
 import cv2
@@ -11,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from hematovision.errors import DataSetError, SettingError
 from hematovision.images import RGBImage
-from hematovision.phantom import draw_field
+from hematovision.phantom import Microscope, Pose, Slide, Smear, draw_field
 from train.audit import AuditReport, Finding, audit_datasets
 from train.audit_command import audit
 from train.datasets import read_dataset
@@ -118,21 +117,11 @@ def test_one_cell_with_two_labels_is_a_conflict(folder: Path) -> None:
 @pytest.fixture
 def neighbours(tmp_path: Path) -> Path:
     """Two crops of one field that overlap, each around a cell of its own, labelled as they are."""
-    for seed in range(100):
-        drawn = draw_field(seed, 700, 400, UM_PER_PIXEL)
-        inside = [cell for cell in drawn.cells if 130 < cell.center[1] < 270]
-        pairs = [
-            (one, other)
-            for one in inside
-            for other in inside
-            if one.class_name < other.class_name
-            and min(one.center[0], other.center[0]) > 130
-            and max(one.center[0], other.center[0]) < 570
-            and 150 < math.dist(one.center, other.center) < 210
-        ]
-        if pairs:
-            break
-    for number, cell in enumerate(pairs[0]):
+    slide = Slide(
+        Smear(1, 0.07, 0.04, UM_PER_PIXEL), [("lymphocyte", (26.0, 21.0)), ("monocyte", (43.5, 19.0))]
+    )
+    drawn = Microscope(slide, 700, 400).look(Pose(35.0, 20.0))
+    for number, cell in enumerate(drawn.cells):
         x, y = (round(value) for value in cell.center)
         crop = drawn.image[max(y - 170, 0) : y + 170, max(x - 170, 0) : x + 170]
         save(tmp_path / f"{cell.class_name}/{number}.png", crop)
