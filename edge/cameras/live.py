@@ -17,6 +17,8 @@ from hematovision.images import RGBImage, check_size, is_grey
 _SAMPLE_STEP = 8
 # Of 255; a dark sensor's noise, and the 16 that video takes for black, lie below.
 _BLACK = 24
+# Of 255, from one pixel looked at to the next: a cell's edge, more than noise and vignetting do.
+_EDGE = 30
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class LiveCamera(Camera):
         self._thread: Worker | None = None
         self._sequence = 0
         self._last: RGBImage | None = None
-        self._let_go = True
+        self._closing = False
 
     @abstractmethod
     def _connect(self) -> None:
@@ -99,6 +101,7 @@ class LiveCamera(Camera):
         if self._thread is not None:
             raise CameraError(f"{self.name}: is open already; close it first")
         self._size, self._last, self._sequence, self.repeats = None, None, 0, 0
+        self._closing = False
         handover: Handover[Picture | ImageError | None] = Handover()
         self._handover = handover
         self._thread = Worker(f"camera {self.name}", lambda: self._read(handover), handover)
@@ -164,15 +167,13 @@ class LiveCamera(Camera):
         if self._thread is None or self._handover is None:
             return
         thread, self._thread = self._thread, None
+        self._closing = True
         self._handover.close()
         self._handover = None
         thread.finish(self._limits.stop_s)
-        if not self._let_go:  # nobody takes any more what ended the thread
-            raise CameraError(f"{self.name}: does not close; {self.advice}")
 
     def _read(self, handover: Handover[Picture | ImageError | None]) -> None:
         """What the thread does: connect, say so, then one picture after the other until nobody takes them."""
-        self._let_go = False
         try:
             self._connect()
             handover.put(None)
@@ -182,10 +183,13 @@ class LiveCamera(Camera):
                     item = self._grab()
                 except ImageError as error:
                     item = error
+                except CameraError:
+                    if self._closing:  # nobody waits for a picture any more
+                        return
+                    raise
                 handover.put(item)
         finally:
             self._disconnect()
-            self._let_go = True
 
     def _usable(self, item: Picture | ImageError | None) -> Picture | str:
         """The picture, or what is wrong with it."""
@@ -197,7 +201,7 @@ class LiveCamera(Camera):
         sample = _sample(item.image)
         if sample.mean() < _BLACK:
             return "is black; switch the lamp on, open the diaphragm or expose longer"
-        if is_grey(sample):
+        if _has_edges(sample) and is_grey(sample):
             return "has no colour; the stain is told by it, so set the camera to colour"
         if self._size is None:
             try:
@@ -213,6 +217,12 @@ class LiveCamera(Camera):
         repeat = self._last is not None and np.array_equal(sample, self._last)
         self._last = sample.copy()  # the sample itself would keep the whole picture in memory
         return repeat
+
+
+def _has_edges(sample: RGBImage) -> bool:
+    """Whether anything is in view: an empty field, its white balanced, is grey by right."""
+    green = sample[..., 1].astype(np.int16)
+    return bool(np.abs(np.diff(green)).max() >= _EDGE)
 
 
 def _sample(image: RGBImage) -> RGBImage:

@@ -7,7 +7,6 @@ the part of an address in which cameras take them. Of https, the certificate is 
 import os
 import re
 import socket
-from contextlib import closing
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -45,10 +44,12 @@ class NetworkCamera(CaptureCamera):
         try:
             parts = urlsplit(address)
             host, port = parts.hostname, parts.port
+            if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # what is before it may be a password
+                raise ValueError
         except ValueError:  # its text may be a part of the password
             raise SettingError(
-                f"the address of the {scheme} camera cannot be read; of a password in it, write / ? # @ : as "
-                "%2F %3F %23 %40 %3A"
+                f"the address of the {scheme} camera cannot be read; write @ in it as %40, and of a password "
+                "also / ? # : as %2F %3F %23 %3A"
             ) from None
         if not host or not address.startswith(f"{scheme}://"):
             raise SettingError(
@@ -86,16 +87,14 @@ class NetworkCamera(CaptureCamera):
 
     def _ask_why(self) -> str:
         """OpenCV only says that nothing opened; ask the server why. One line, without the camera's name."""
-        place = f"{self._host}:{self._port}"
+        place, limit = f"{self._host}:{self._port}", self._limits.open_s * _ASK_SHARE
         try:
-            with closing(
-                socket.create_connection((self._host, self._port), self._limits.open_s * _ASK_SHARE)
-            ) as connection:
+            with socket.create_connection((self._host, self._port), limit) as connection:
                 question = _QUESTIONS.get(self._scheme)
                 if question is None:  # what is encrypted is left to FFmpeg
                     return "sends no video; check the address"
                 connection.sendall(question.format(target=self._target, host=place).encode())
-                answer = connection.makefile("rb").readline(200).decode("latin-1")
+                answer = connection.recv(200).decode("latin-1")
         except socket.gaierror as error:
             return f"the host {self._host} is not found ({error.strerror}); check the address"
         except OSError as error:
@@ -116,8 +115,6 @@ def shown_address(address: str) -> str:
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     behind = rest[len(authority) :]
     path = re.split("[?#]", behind, maxsplit=1)[0]
-    if "@" in behind:  # perhaps the end of a password that has a / in it
-        return f"{scheme}://…"
     # Some cameras take /user=admin&password=... in the path.
     shown = "/…" if "=" in path else path
     return shown_path(f"{scheme}://{authority.rpartition('@')[2]}{shown}{'?…' if behind != path else ''}")

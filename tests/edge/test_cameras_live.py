@@ -38,10 +38,11 @@ class ScriptedCamera(LiveCamera):
         self._act(self._connecting)
 
     def _grab(self) -> Picture:
-        step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         sleep(0.001)
-        self._act(step)
-        assert isinstance(step, np.ndarray)
+        step: object = None
+        while not isinstance(step, np.ndarray):
+            step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+            self._act(step)
         return Picture(step, monotonic() - 5)
 
     def _disconnect(self) -> None:
@@ -61,7 +62,9 @@ def smear(seed: int, size: tuple[int, int] = SIZE) -> RGBImage:
 
 
 BLACK = np.full((SIZE[1], SIZE[0], 3), 16, np.uint8)
-GREY = np.full((SIZE[1], SIZE[0], 3), 150, np.uint8)
+EMPTY = np.full((SIZE[1], SIZE[0], 3), 150, np.uint8)
+GREY = EMPTY.copy()
+GREY[20:40, 20:40] = 60  # a cell
 UNPLUGGED = CameraError("scripted: unplugged")
 
 
@@ -109,6 +112,11 @@ def test_what_cannot_be_used_comes_as_a_lost_frame_and_the_rest_follows() -> Non
     assert last.sequence == 5
 
 
+def test_an_empty_field_in_balanced_white_is_no_picture_without_colour() -> None:
+    (frame,) = look(ScriptedCamera([EMPTY, UNPLUGGED]))
+    assert isinstance(frame, Frame)
+
+
 def test_an_unusable_first_picture_does_not_decide_on_the_size() -> None:
     lost, frame, _ = look(ScriptedCamera([GREY[:40], smear(0), smear(1), UNPLUGGED]))
     assert isinstance(lost, LostFrame)
@@ -143,18 +151,21 @@ def test_a_camera_that_shows_nothing_new_or_stops_is_an_error(script: list, comp
             pass
 
 
-def test_time_that_the_user_of_a_frame_takes_is_not_the_cameras() -> None:
-    camera = ScriptedCamera([smear(0), smear(0), smear(1), UNPLUGGED], QUICK)
+def test_time_that_the_user_of_a_frame_takes_is_not_the_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("edge.cameras.live.monotonic", lambda: now)
+    camera = ScriptedCamera([smear(0), smear(0), smear(1), smear(0)])
     with camera:
         frames = camera.frames()
         next(frames)
-        sleep(2 * QUICK.still_s)
-        assert isinstance(next(frames), Frame)
+        now = 2 * Limits().still_s
+        assert next(frames).sequence == 2
+        assert camera.repeats == 1
 
 
 def test_a_camera_that_gives_no_picture_is_an_error_and_one_that_hangs_names_its_thread() -> None:
     hang = Event()
-    camera = ScriptedCamera([smear(0), hang], QUICK)
+    camera = ScriptedCamera([smear(0), hang, smear(1)], QUICK)
     camera.open()
     frames = camera.frames()
     next(frames)
@@ -199,8 +210,19 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_the_camera_is_used(error:
 def test_a_device_that_cannot_be_let_go_of_is_an_error() -> None:
     camera = ScriptedCamera([smear(0), smear(1)], disconnecting=UNPLUGGED)
     camera.open()
-    with pytest.raises(CameraError, match="scripted: does not close"):
+    with pytest.raises(CameraError, match="unplugged"):
         camera.close()
+
+
+def test_a_camera_that_stops_while_it_is_closed_is_no_error() -> None:
+    hang = Event()
+    camera = ScriptedCamera([smear(0), hang, UNPLUGGED])
+    camera.open()
+    timer = threading.Timer(0.2, hang.set)
+    timer.start()
+    camera.close()
+    timer.join()
+    assert camera.events == ["connect", "disconnect"]
 
 
 def test_it_can_be_closed_twice_and_opened_again_and_begins_anew() -> None:
