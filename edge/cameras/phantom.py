@@ -36,6 +36,9 @@ class PhantomCamera(Camera):
 
     Raises:
         SettingError: an option is unknown or cannot be, or the scale is not the phantom's.
+
+    Attributes:
+        um_per_pixel: the phantom's scale.
     """
 
     places_apart = False
@@ -47,7 +50,7 @@ class PhantomCamera(Camera):
         path, seed = given.get("path", "demo"), given.get("seed", 0)
         self._frames = given.get("frames")
         self._size = given.get("width", 1280), given.get("height", 960)
-        scale = given.get("um_per_pixel", 0.1)
+        self.um_per_pixel: float = given.get("um_per_pixel", 0.1)
         if path not in SCENES:
             raise SettingError(f"{self.name}: no path is called '{path}'; known are {', '.join(SCENES)}")
         if seed < 0:
@@ -58,12 +61,13 @@ class PhantomCamera(Camera):
             check_size(*self._size, self.name)
         except ImageError as error:
             raise SettingError(str(error)) from error
-        self._scene = SCENES[path](seed, (self._size[0] * scale, self._size[1] * scale), scale)
+        width_um, height_um = (side * self.um_per_pixel for side in self._size)
+        self._scene = SCENES[path](seed, (width_um, height_um), self.um_per_pixel)
         # A scale that was measured is never quite the true one.
-        if abs(um_per_pixel / scale - 1) > DISAGREEMENT:
+        if abs(um_per_pixel / self.um_per_pixel - 1) > DISAGREEMENT:
             raise SettingError(
-                f"{self.name}: drawn at {scale:g} µm per pixel, not {um_per_pixel:g}; leave that out, or "
-                "write it as the option um_per_pixel="
+                f"{self.name}: drawn at {self.um_per_pixel:g} µm per pixel, not {um_per_pixel:g}; "
+                "leave that out, or write it as the option um_per_pixel="
             )
         self._microscope: Microscope | None = None
 

@@ -28,8 +28,8 @@ _OVERLAP_STEP_UM = (3.8, 6.4)
 _TRIES_OF_PLATELETS = 8  # most of a smear is covered by other cells
 # What is kept free of other cells' centres around a leukocyte, so that some red cells touch it, and what is
 # kept free of platelets around a red cell.
-_LEUKOCYTE_ROOM_UM = {"neutrophil": 10.0, "eosinophil": 10.2, "monocyte": 11.6, "lymphocyte": 9.0}
-_RED_CELL_ROOM_UM = 5.0
+_LEUKOCYTE_ROOM_UM = {"neutrophil": 10, "eosinophil": 10, "monocyte": 12, "lymphocyte": 9}
+_RED_CELL_ROOM_UM = 5
 # A smear is thicker in some places than in others, over distances like these.
 _THICKNESS_UM = 50.0
 _THICKNESS_CONTRAST = 0.9
@@ -91,8 +91,8 @@ class SlideCell:
 class SmallCells(NamedTuple):
     """Red cells and platelets, from the top of the slide to its bottom.
 
-    ``x``, ``y``: (n,) float64, middle in µm; ``platelet``: (n,) bool; ``shape``: (n,) int, 0 to
-    2 ** 31, from which shape and turn are taken.
+    ``x``, ``y``: (n,) float64, the middle in µm; ``platelet``: (n,) bool; ``shape``: (n,) int64, a large
+    random number that decides which of the shapes it has and how that is turned.
     """
 
     x: NDArray[np.float64]
@@ -184,6 +184,5 @@ def _thin(rng: np.random.Generator, places: _Places, count: int, likely: NDArray
     return places[order[np.isfinite(keys[order])]]
 
 
-def _rule_out(likely: NDArray[np.float32], center_um: tuple[float, float], radius_um: float) -> None:
-    center = round(center_um[0]), round(center_um[1])
-    cv2.circle(likely, center, round(radius_um), -np.inf, cv2.FILLED)
+def _rule_out(likely: NDArray[np.float32], center_um: tuple[float, float], radius_um: int) -> None:
+    cv2.circle(likely, (round(center_um[0]), round(center_um[1])), radius_um, -np.inf, cv2.FILLED)

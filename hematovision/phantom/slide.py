@@ -1,7 +1,7 @@
 """The smear on its slide, and the light that each spot of it lets through.
 
-What a slide looks like is drawn in tiles when somebody looks there, and the tiles looked at last are kept, so
-that a slide of any size needs bounded memory. A tile depends on the layout alone: a slide looks the same in
+What a slide looks like is drawn in tiles when somebody looks there, and the tiles looked at last are kept, up
+to 48 MB, so that a slide may be of any size. A tile depends on the layout alone: a slide looks the same in
 whatever order it is visited.
 """
 
@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hematovision.cell_classes import CLASS_NAMES
+from hematovision.errors import SettingError
 from hematovision.images import RGBImage
 from hematovision.phantom.layout import SlideCell, Smear, place_leukocytes, place_small_cells
 from hematovision.phantom.morphology import Drawing, draw_leukocyte, draw_platelet, draw_red_cell
@@ -54,6 +56,9 @@ class Slide:
         smear: what it is made of.
         leukocytes: class and (x, y) of the nucleus in µm of each leukocyte; left out, the smear's density,
             classes and seed decide.
+
+    Raises:
+        SettingError: a leukocyte is of a class that there is not.
     """
 
     def __init__(
@@ -65,6 +70,9 @@ class Slide:
         if leukocytes is None:
             self.cells = place_leukocytes(rng, smear)
         else:
+            unknown = sorted({name for name, _ in leukocytes} - set(CLASS_NAMES))
+            if unknown:
+                raise SettingError(f"no class is called '{unknown[0]}'; known are {', '.join(CLASS_NAMES)}")
             self.cells = tuple(SlideCell(number, *cell) for number, cell in enumerate(leukocytes))
         self._centers_um = np.array([cell.center_um for cell in self.cells]).reshape(-1, 2)
         self._small = place_small_cells(rng, smear, self.cells)

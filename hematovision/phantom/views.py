@@ -42,10 +42,10 @@ def draw_view(
     """Draw a square around one leukocyte of a class, as one of many laboratories would show it.
 
     What varies: the cell, depth and hue of the stain, how many red cells lie around it, lamp, vignetting,
-    focus and noise. The cell lies within 2 µm of the middle.
+    focus and noise. The cell lies within 2 µm of the middle, in x and in y.
 
     Raises:
-        SettingError: the scale is no scale.
+        SettingError: the scale is no scale, or no class has that name.
     """
     stain = rng.uniform(0.8, 1.25) * rng.normal(1.0, 0.06, 3).clip(0.85, 1.15)
     smear = Smear(

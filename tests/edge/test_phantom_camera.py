@@ -23,7 +23,7 @@ def test_it_is_what_open_camera_calls_phantom() -> None:
     assert isinstance(camera, PhantomCamera)
     assert camera.name == "phantom:frames=1," + COARSE
     assert open_camera("phantom", math.nan).name == "phantom"
-    assert (camera.live, camera.places_apart) == (False, False)
+    assert (camera.live, camera.places_apart, camera.um_per_pixel) == (False, False, 0.4)
 
 
 def test_every_frame_of_the_path_comes_with_its_truth() -> None:

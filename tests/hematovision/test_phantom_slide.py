@@ -1,6 +1,7 @@
 """The smear on its slide: laid out by its seed, the same in whatever order it is looked at."""
 
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -86,6 +87,23 @@ def test_what_was_dropped_from_memory_is_drawn_again_as_it_was(monkeypatch: pyte
     np.testing.assert_array_equal(first, other.light(0, 0, 700, 600))
 
 
+def test_a_long_way_over_a_slide_takes_no_more_memory_than_a_short_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slide_module, "_TILES_KEPT", 6)
+    monkeypatch.setattr(slide_module, "_LEUKOCYTES_KEPT", 6)
+    slide = Slide(Smear(1, 4.0, 0.1, COARSE))
+    tracemalloc.start()
+    try:
+        levels = []
+        for left in range(0, 10_000, 250):
+            slide.light(left, 0, 250, 250)
+            levels.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert levels[-1] - levels[9] < 300_000  # not two tiles
+
+
 def test_a_rectangle_is_the_same_whether_it_is_cut_from_a_larger_one_or_not() -> None:
     slide = small_slide()
     whole = slide.light(-50, -60, 700, 600)
@@ -164,6 +182,11 @@ def test_stain_multiplies_optical_density() -> None:
     expected = pale / GLASS
     expected[..., 1] **= 2
     np.testing.assert_allclose(deep, expected * GLASS, atol=1.6)
+
+
+def test_a_leukocyte_of_no_class_is_refused() -> None:
+    with pytest.raises(SettingError, match="'basophil'; known are neutrophil"):
+        Slide(Smear(1, 0.1, 0.1, COARSE), [("basophil", (30.0, 40.0))])
 
 
 @pytest.mark.parametrize("side", [0.0, -1.0, math.nan])
