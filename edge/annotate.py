@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from edge.pipeline import SeenCell
 from edge.stills import NamedCell
 from hematovision.cell_classes import CELL_CLASSES, UNCLASSIFIED, UNCLASSIFIED_COLOR
 from hematovision.errors import ImageError, SettingError
@@ -22,8 +23,11 @@ _BOX_MARGIN = 0.15
 _JPEG_QUALITY = 92
 
 
-def annotate(image: RGBImage, cells: Sequence[NamedCell]) -> RGBImage:
-    """Draw boxes, names and probabilities: (height, width, 3) uint8 RGB to a copy of the same shape."""
+def annotate(image: RGBImage, cells: Sequence[NamedCell | SeenCell]) -> RGBImage:
+    """Draw boxes, names and probabilities: (height, width, 3) uint8 RGB to a copy of the same shape.
+
+    A cell of a run has its number before its name, once it is counted.
+    """
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     text_px = max(_MIN_TEXT_PX, round(_TEXT_SHARE * max(canvas.size)))
@@ -31,18 +35,14 @@ def annotate(image: RGBImage, cells: Sequence[NamedCell]) -> RGBImage:
     line_px = max(2, text_px // 8)
     # The most prominent cell last, on top.
     for cell in reversed(cells):
-        color = _COLORS[cell.prediction.class_name]
+        color = _COLORS[cell.prediction.class_name] if cell.prediction else UNCLASSIFIED_COLOR
         x, y, width, height = cell.region.box
         margin = _BOX_MARGIN * max(width, height)
         left, top = max(x - margin, 0), max(y - margin, 0)
         right = min(x + width + margin, canvas.width - 1)
         bottom = min(y + height + margin, canvas.height - 1)
         draw.rectangle((left, top, right, bottom), outline=color, width=line_px)
-        text = f"{cell.prediction.class_name} {cell.prediction.probability:.2f}"
-        if not cell.found:
-            text += ", no nucleus found"
-        if cell.region.touches_border:
-            text += ", cut"
+        text = _label(cell)
         text_width = draw.textlength(text, font=font)
         label_height = text_px * 1.3
         label_left = min(left, max(canvas.width - text_width - 4, 0))
@@ -51,6 +51,17 @@ def annotate(image: RGBImage, cells: Sequence[NamedCell]) -> RGBImage:
         draw.rectangle(label, fill=color)
         draw.text((label_left + 2, label_top + 0.1 * text_px), text, fill=_WHITE, font=font)
     return np.asarray(canvas)
+
+
+def _label(cell: NamedCell | SeenCell) -> str:
+    parts = [f"{cell.prediction.class_name} {cell.prediction.probability:.2f}"] if cell.prediction else []
+    if isinstance(cell, SeenCell):
+        parts = [f"{cell.number} {part}" if cell.counted else part for part in parts]
+    elif not cell.found:
+        parts.append("no nucleus found")
+    if cell.region.touches_border:
+        parts.append("cut")
+    return ", ".join(parts) or "not named"
 
 
 def prepare_folder(folder: Path) -> None:

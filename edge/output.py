@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edge.pipeline import NamedCell, NamedField
+from edge.stills import NamedCell, NamedField
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.images import shown_path
 

@@ -31,14 +31,18 @@ _AHEAD = 2
 class SeenCell:
     """A cell in a frame of a run.
 
-    ``number``: by which it is known from frame to frame. ``prediction``: what it was counted as, once
-    ``counted``; before that what this look says, None where it was not looked at.
+    ``number``: of the cell, by which it was counted; None where it was not, or not yet. ``prediction``: what
+    it was counted as, or else what this look says; None where it was not looked at.
     """
 
     region: CellRegion
-    number: int
+    number: int | None
     prediction: Prediction | None
-    counted: bool
+
+    @property
+    def counted(self) -> bool:
+        """Whether the cell is among those counted."""
+        return self.number is not None
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class LiveLine(Line):
         """Forget the cells seen so far: what follows is another slide."""
         manifest = self._classifier.model.manifest
         self.tracker = Tracker(manifest.crop.side_um, manifest.decline_below)
-        self._counted_as: dict[int, Prediction] = {}
+        self._counted: dict[int, tuple[int, Prediction]] = {}  # by the number of the track
 
     def _count(self, frame: Frame, field: Field) -> SeenFrame:
         step, tracker = self.times.step, self.tracker
@@ -132,14 +136,9 @@ class LiveLine(Line):
             counted = tracker.vote([tracks[index] for index in wanted], predictions, crops)
         newly = (tracks[index].number for index in wanted if tracks[index].counted)
         for number, cell in zip(newly, counted, strict=True):
-            self._counted_as[number] = Prediction(cell.probabilities, cell.class_name)
+            self._counted[number] = cell.number, Prediction(cell.probabilities, cell.class_name)
         cells = tuple(
-            SeenCell(
-                region,
-                track.number,
-                self._counted_as.get(track.number) or looks.get(track.number),
-                track.counted,
-            )
+            SeenCell(region, *self._counted.get(track.number, (None, looks.get(track.number))))
             for region, track in zip(regions, tracks, strict=True)
         )
         return SeenFrame(frame, field, None, cells, tuple(counted))
@@ -175,7 +174,7 @@ class StillLine(Line):
         for region, crop, prediction in zip(regions, crops, predictions, strict=True):
             whole = not region.touches_border
             self._counted, self._cut = self._counted + whole, self._cut + (not whole)
-            cells.append(SeenCell(region, self._counted if whole else 0, prediction, whole))
+            cells.append(SeenCell(region, self._counted if whole else None, prediction))
             if whole:
                 counted.append(
                     TrackedCell(

@@ -68,9 +68,9 @@ class Tally:
             share = self.differential.share(one.name)
             low, high = one.reference_percent
             flag = beyond_reference(share, one.reference_percent) or ""
-            table.add_row(one.name, *_row(share), f"{low:g}–{high:g}", flag)
+            table.add_row(one.name, *share_row(share), f"{low:g}–{high:g}", flag)
         table.add_section()
-        table.add_row(f"{UNCLASSIFIED}, of all", *_row(self.differential.unclassified_share))
+        table.add_row(f"{UNCLASSIFIED}, of all", *share_row(self.differential.unclassified_share))
         return table
 
     def summary(self) -> list[str]:
@@ -130,7 +130,8 @@ class Tally:
         return lines
 
 
-def _row(share: Share) -> tuple[str, str, str]:
+def share_row(share: Share) -> tuple[str, str, str]:
+    """A share as a table shows it: count, per cent, 95 % limits."""
     percent = "–" if share.percent is None else f"{share.percent:.1f}"
     # Rounded outward: the limits shown hold at least what the exact ones do.
     return str(share.count), percent, f"{math.floor(share.low)}–{math.ceil(share.high)}"

@@ -31,7 +31,7 @@ _COMMANDS = {
         "edge.classify_command", "classify", "Find and name the white cells in images, folders or videos."
     ),
     "convert": _LazyCommand("convert.cli", "convert", "Convert a Keras model to TensorFlow Lite, checked."),
-    "demo": _LazyCommand("edge.cli", "demo", "Show the device at work on a drawn smear; needs no camera."),
+    "demo": _LazyCommand("edge.demo_command", "demo", "Show the device at work on a drawn smear; needs no camera."),
     "run": _LazyCommand("edge.run_command", "run", "Count white cells from a camera: a live differential."),
     "train": _LazyCommand("train.cli", "train", "Data sets: download, audit. Models: fit, evaluate."),
 }
