@@ -123,7 +123,7 @@ def draw_platelet(rng: np.random.Generator, um_per_pixel: float) -> Drawing:
     """
     check_um_per_pixel(um_per_pixel)
     count = int(rng.choice((1, 2, 3), p=(0.88, 0.08, 0.04)))
-    canvas = _Canvas(2.0 if count == 1 else 4.0)
+    canvas = _Canvas(2.6 if count == 1 else 4.4)
     hyalomere, granulomere = canvas.plane(), canvas.plane()
     turn = rng.uniform(0, 2 * np.pi)
     for place in range(count):
@@ -199,13 +199,11 @@ class _Parts:
 
 
 def _neutrophil(rng: np.random.Generator) -> _Parts:
-    radius = rng.uniform(6.0, 7.0)
-    canvas = _Canvas(1.25 * radius)
-    body = canvas.plane()
-    canvas.fill(body, _outline(rng, radius, rng.uniform(1, 1.12), 0.035))
+    radius = rng.uniform(6.1, 7.0)
+    canvas, body = _body(_outline(rng, radius, rng.uniform(1, 1.12), 0.035))
     count = int(rng.choice((2, 3, 4, 5), p=(0.15, 0.42, 0.3, 0.13)))
-    radii = np.sqrt(rng.uniform(40, 52) / count / np.pi) * rng.uniform(0.78, 1.22, count)
-    nucleus = _lobed_nucleus(rng, canvas, body, radii, radius, thread_um=(0.4, 0.8), broad=0.3)
+    radii = np.sqrt(rng.uniform(37, 49) / count / np.pi) * rng.uniform(0.78, 1.22, count)
+    nucleus = _lobed_nucleus(rng, canvas, body, radii, radius, thread_um=(0.3, 0.7), broad=0.25)
     cytoplasm = canvas.soft(body, 0.12) * (1 + 0.15 * canvas.noise(rng, 0.9))
     granules = canvas.plane()
     count = int(rng.uniform(350, 650))
@@ -218,14 +216,12 @@ def _neutrophil(rng: np.random.Generator) -> _Parts:
 
 
 def _eosinophil(rng: np.random.Generator) -> _Parts:
-    radius = rng.uniform(6.1, 7.4)
-    canvas = _Canvas(1.25 * radius)
-    body = canvas.plane()
+    radius = rng.uniform(6.3, 7.4)
     outline = _outline(rng, radius, rng.uniform(1, 1.12), 0.03)
-    canvas.fill(body, outline)
+    canvas, body = _body(outline)
     count = int(rng.choice((2, 3), p=(0.85, 0.15)))
-    radii = np.sqrt(rng.uniform(40, 52) / count / np.pi) * rng.uniform(0.9, 1.1, count)
-    nucleus = _lobed_nucleus(rng, canvas, body, radii, radius, thread_um=(0.5, 0.9), broad=0.12)
+    radii = np.sqrt(rng.uniform(36, 48) / count / np.pi) * rng.uniform(0.9, 1.1, count)
+    nucleus = _lobed_nucleus(rng, canvas, body, radii, radius, thread_um=(0.4, 0.8), broad=0.1)
     cytoplasm = canvas.soft(body, 0.12) * (1 + 0.15 * canvas.noise(rng, 0.9))
     spots = _packed(rng, radius, 0.78)
     inside = np.array(
@@ -247,9 +243,8 @@ def _lymphocyte(rng: np.random.Generator) -> _Parts:
     else:
         radius = rng.uniform(5.5, 6.5)
         inner = radius * rng.uniform(0.7, 0.8)
-    canvas = _Canvas(1.25 * radius)
-    body, shape = canvas.plane(), canvas.plane()
-    canvas.fill(body, _outline(rng, radius, rng.uniform(1, 1.1), 0.045))
+    canvas, body = _body(_outline(rng, radius, rng.uniform(1, 1.1), 0.045))
+    shape = canvas.plane()
     aside = _toward(rng.uniform(0, 2 * np.pi)) * (radius - inner - 0.15) * rng.uniform(0.3, 0.9)
     canvas.fill(shape, aside + _outline(rng, inner, rng.uniform(1, 1.12), 0.035))
     if rng.random() < 0.3:  # indented, where the rim is widest
@@ -257,8 +252,7 @@ def _lymphocyte(rng: np.random.Generator) -> _Parts:
         notch = aside + toward * inner * rng.uniform(1.35, 1.55)
         canvas.fill(shape, notch + _outline(rng, 0.6 * inner, 1.2, 0.08), 0)
     nucleus = canvas.rounded(cv2.min(shape, body), 0.3)
-    rim = cv2.max(body, shape)
-    cytoplasm = canvas.soft(rim, 0.12) * (1 + 0.15 * canvas.noise(rng, 0.6))
+    cytoplasm = canvas.soft(body, 0.12) * (1 + 0.15 * canvas.noise(rng, 0.6))
     granules = canvas.plane()
     count = int(rng.integers(0, 9))
     canvas.discs(
@@ -273,9 +267,8 @@ def _lymphocyte(rng: np.random.Generator) -> _Parts:
 
 def _monocyte(rng: np.random.Generator) -> _Parts:
     radius = rng.uniform(7.2, 8.8)
-    canvas = _Canvas(1.35 * radius)
-    body, shape, fold = canvas.plane(), canvas.plane(), canvas.plane()
-    canvas.fill(body, _outline(rng, radius, rng.uniform(1, 1.2), 0.1))
+    canvas, body = _body(_outline(rng, radius, rng.uniform(1, 1.2), 0.1))
+    shape, fold = canvas.plane(), canvas.plane()
     turn = rng.uniform(0, 2 * np.pi)
     kind = rng.choice(("kidney", "horseshoe", "folded"), p=(0.4, 0.3, 0.3))
     if kind == "folded":
@@ -332,6 +325,14 @@ _PARTS: dict[str, Callable[[np.random.Generator], _Parts]] = {
 }
 
 
+def _body(outline: _Points) -> tuple[_Canvas, NDArray[np.uint8]]:
+    """A canvas that holds the outline, and the outline filled."""
+    canvas = _Canvas(float(np.hypot(*outline.T).max()) + 3 * _EDGE_UM)
+    body = canvas.plane()
+    canvas.fill(body, outline)
+    return canvas, body
+
+
 def _lobed_nucleus(
     rng: np.random.Generator,
     canvas: _Canvas,
@@ -345,14 +346,14 @@ def _lobed_nucleus(
     heading, bend = rng.uniform(0, 2 * np.pi), rng.choice((-1, 1))
     places, headings = [np.zeros(2)], [heading]
     for inner, outer in pairwise(radii):
-        places.append(places[-1] + _toward(heading) * (inner + outer) * rng.uniform(1.0, 1.2))
+        places.append(places[-1] + _toward(heading) * (inner + outer) * rng.uniform(1.1, 1.32))
         headings.append(heading)
         bend *= -1 if rng.random() < 0.15 else 1
         heading += bend * rng.uniform(0.8, 1.6)
     chain = np.array(places) - np.average(places, axis=0, weights=radii**2)
     chain += _toward(rng.uniform(0, 2 * np.pi)) * rng.uniform(0, 0.25) * cell_radius
     # What would stick out of the cell is pushed back.
-    room = cell_radius - 0.5 - 1.15 * radii
+    room = cell_radius - 0.4 - 1.1 * radii
     chain *= np.minimum(1, room / np.hypot(*chain.T))[:, None]
     if len(radii) == 2:  # like spectacles
         headings = [heading + np.pi / 2 + tilt for tilt in rng.normal(0, 0.4, 2)]
