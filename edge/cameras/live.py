@@ -198,17 +198,16 @@ class LiveCamera(Camera):
         height, width = item.image.shape[:2]
         if self._size is not None and self._size != (width, height):
             return f"is {width}x{height} pixels, not {self._size[0]}x{self._size[1]}; {self.advice}"
+        try:
+            check_size(width, height, "picture")
+        except ImageError as error:
+            return f"cannot be used ({error})"
         sample = _sample(item.image)
         if sample.mean() < _BLACK:
             return "is black; switch the lamp on, open the diaphragm or expose longer"
         if _has_edges(sample) and is_grey(sample):
             return "has no colour; the stain is told by it, so set the camera to colour"
-        if self._size is None:
-            try:
-                check_size(width, height, self.name)
-            except ImageError as error:
-                raise CameraError(str(error)) from error
-            self._size = width, height
+        self._size = width, height
         return item
 
     def _is_repeat(self, picture: Picture) -> bool:
