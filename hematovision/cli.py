@@ -25,14 +25,19 @@ class _LazyCommand:
 _COMMANDS = {
     "bench": _LazyCommand("benchmarks.cli", "bench", "Measure the parts and the whole line."),
     "calibrate": _LazyCommand(
-        "edge.calibrate", "calibrate", "Measure µm per pixel from the red cells in view."
+        "edge.calibrate", "calibrate", "Measure µm per pixel on red cells, or record an empty field."
     ),
     "classify": _LazyCommand(
         "edge.classify_command", "classify", "Find and name the white cells in images, folders or videos."
     ),
     "convert": _LazyCommand("convert.cli", "convert", "Convert a Keras model to TensorFlow Lite, checked."),
-    "demo": _LazyCommand("edge.demo_command", "demo", "Show the device at work on a drawn smear; needs no camera."),
+    "demo": _LazyCommand(
+        "edge.demo_command", "demo", "Show the device at work on a drawn slide; needs no camera."
+    ),
     "run": _LazyCommand("edge.run_command", "run", "Count white cells from a camera: a live differential."),
+    "selftest": _LazyCommand(
+        "edge.selftest", "selftest", "Check on a drawn slide that this device finds, names and counts."
+    ),
     "train": _LazyCommand("train.cli", "train", "Data sets: download, audit. Models: fit, evaluate."),
 }
 

@@ -133,11 +133,20 @@ def demo(seed: int, field_um: tuple[float, float] = (128.0, 96.0), um_per_pixel:
     return Scene(smear, tuple(poses))
 
 
+def selftest(seed: int, field_um: tuple[float, float] = (128.0, 96.0), um_per_pixel: float = 0.1) -> Scene:
+    """The scene of the self-test: some twenty leukocytes, and a way back over the fields seen."""
+    rng = np.random.default_rng((seed, 4))
+    smear = Smear(seed, 0.3, 0.16, um_per_pixel, leukocytes_per_mm2=500.0)
+    there = meander(rng, (0.0, 0.0, *smear.size_um), field_um)
+    back = [_near(rng, place) for place in there[-2::-1]]
+    return Scene(smear, tuple(visit(rng, there + back, dwell_frames=8, pan_frames=2)))
+
+
 def _near(rng: np.random.Generator, place: Place) -> Place:
     return place[0] + float(rng.normal(0, _HAND_UM)), place[1] + float(rng.normal(0, _HAND_UM))
 
 
 #: Scenes by name; each is made of a seed, the size of a field in µm and the scale.
 SCENES: MappingProxyType[str, Callable[[int, tuple[float, float], float], Scene]] = MappingProxyType(
-    {"demo": demo, "trial": trial}
+    {"demo": demo, "selftest": selftest, "trial": trial}
 )
