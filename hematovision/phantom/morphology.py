@@ -1,7 +1,7 @@
 """Single blood cells of a Wright-Giemsa stained smear, drawn as optical density.
 
 Sizes, nuclei, granules and colours are those of a haematology atlas (Bain, Blood Cells: A Practical Guide,
-5th edition, 2015, chapters 2 and 3); the depth of stain is that of sharp photographs of real smears.
+5th edition, 2015, chapter 3); the depth of stain is that of sharp photographs of real smears.
 """
 
 from collections.abc import Callable
@@ -129,7 +129,7 @@ def draw_platelet(rng: np.random.Generator, um_per_pixel: float) -> Drawing:
     for place in range(count):
         radius = rng.uniform(0.95, 1.45)
         angle = turn + 2 * np.pi * place / count
-        center = (count > 1) * 1.25 * np.array((np.cos(angle), np.sin(angle)))
+        center = (count > 1) * 1.25 * _toward(angle)
         canvas.fill(hyalomere, center + _outline(rng, radius, rng.uniform(1, 1.3), 0.08))
         spots = center + 0.62 * radius * _in_disc(rng, 14)
         canvas.discs(granulomere, spots, rng.uniform(0.2, 0.42, 14), rng.uniform(0.6, 1, 14))
@@ -147,7 +147,7 @@ class _Canvas:
     def plane(self) -> NDArray[np.uint8]:
         return np.zeros((self.side, self.side), np.uint8)
 
-    def grid(self, center: _Points) -> tuple[_Plane, _Plane]:
+    def grid(self, center: NDArray[np.float64]) -> tuple[_Plane, _Plane]:
         """x and y in µm from ``center``."""
         steps = ((np.arange(self.side) - self.side // 2) * DRAWN_UM_PER_PIXEL).astype(np.float32)
         x, y = np.meshgrid(steps - np.float32(center[0]), steps - np.float32(center[1]))
@@ -160,9 +160,17 @@ class _Canvas:
         thickness = max(1, round(width_um / DRAWN_UM_PER_PIXEL))
         cv2.polylines(plane, [self._fixed(points)], False, value, thickness, cv2.LINE_AA, _SHIFT)
 
-    def discs(self, plane: NDArray[np.uint8], centers: _Points, radii_um: _Points, amounts: _Points) -> None:
+    def discs(
+        self,
+        plane: NDArray[np.uint8],
+        centers: _Points,
+        radii_um: NDArray[np.float64],
+        amounts: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Draw discs of these amounts, 0 to 1, or full ones; where they overlap, the last is seen."""
         fixed_radii = np.rint(radii_um / DRAWN_UM_PER_PIXEL * (1 << _SHIFT)).astype(int).tolist()
-        values = np.rint(255 * amounts).astype(int).tolist()
+        values = [255] * len(centers) if amounts is None else np.rint(255 * amounts).astype(int).tolist()
+        # One call a disc touches the disc's own pixels only.
         for center, radius, value in zip(self._fixed(centers).tolist(), fixed_radii, values, strict=True):
             cv2.circle(plane, center, radius, value, cv2.FILLED, cv2.LINE_AA, _SHIFT)
 
@@ -224,9 +232,8 @@ def _eosinophil(rng: np.random.Generator) -> _Parts:
     nucleus = _lobed_nucleus(rng, canvas, body, radii, radius, thread_um=(0.4, 0.8), broad=0.1)
     cytoplasm = canvas.soft(body, 0.12) * (1 + 0.15 * canvas.noise(rng, 0.9))
     spots = _packed(rng, radius, 0.78)
-    inside = np.array(
-        [cv2.pointPolygonTest(outline.astype(np.float32), spot, True) for spot in spots.tolist()]
-    )
+    edge = outline.astype(np.float32)
+    inside = np.array([cv2.pointPolygonTest(edge, spot, measureDist=True) for spot in spots.tolist()])
     spots = spots[(inside > 0.3) & (rng.random(len(spots)) < rng.uniform(0.8, 0.97))]
     sizes, amounts = rng.uniform(0.34, 0.5, len(spots)), rng.uniform(0.6, 1.0, len(spots))
     granules = canvas.plane()
@@ -268,40 +275,11 @@ def _lymphocyte(rng: np.random.Generator) -> _Parts:
 def _monocyte(rng: np.random.Generator) -> _Parts:
     radius = rng.uniform(7.2, 8.8)
     canvas, body = _body(_outline(rng, radius, rng.uniform(1, 1.2), 0.1))
-    shape, fold = canvas.plane(), canvas.plane()
-    turn = rng.uniform(0, 2 * np.pi)
-    kind = rng.choice(("kidney", "horseshoe", "folded"), p=(0.4, 0.3, 0.3))
-    if kind == "folded":
-        middle = _toward(turn) * rng.uniform(0, 1.2)
-        canvas.fill(shape, middle + _outline(rng, 0.56 * radius, rng.uniform(1, 1.25), 0.1))
-        count = int(rng.integers(2, 5))
-        bulges = turn + np.cumsum(rng.uniform(1.2, 2.4, count))
-        places = middle + radius * rng.uniform(0.2, 0.42, (count, 1)) * np.stack(
-            [_toward(at) for at in bulges]
-        )
-        canvas.discs(shape, places, radius * rng.uniform(0.33, 0.48, count), np.ones(count))
-        for angle in (bulges[:-1] + np.diff(bulges) / 2)[:2]:  # between bulges, each with a fold below it
-            aside = _toward(angle + np.pi / 2) * rng.uniform(0.1, 0.7)
-            cleft = np.stack([1.1 * radius * _toward(angle) + aside, 1.1 * radius * _toward(angle) - aside])
-            bottom = middle + _toward(angle + rng.normal(0, 0.2)) * radius * rng.uniform(0.25, 0.5)
-            canvas.fill(shape, np.vstack([cleft, bottom]), 0)
-            inward = bottom + np.linspace(0, -0.5, 5)[:, None] * _toward(angle) * radius
-            canvas.line(fold, inward + rng.normal(0, 0.2, inward.shape), 0.4)
-    else:
-        span, ring, width = (1.9, 0.43, 0.45) if kind == "kidney" else (3.5, 0.47, 0.34)
-        angles = turn + np.linspace(-0.5, 0.5, 7) * span * rng.uniform(0.85, 1.15)
-        path = np.stack([_toward(angle) for angle in angles]) * ring * radius
-        path -= path.mean(axis=0) * rng.uniform(0.4, 0.8)
-        radii = width * radius * rng.uniform(0.88, 1.08, len(path))
-        canvas.discs(shape, path, radii, np.ones(len(path)))
-        crease = path[1:-1] + rng.normal(0, 0.5, (len(path) - 2, 2))
-        canvas.line(fold, crease, 0.4)
+    shape, fold = _folded_nucleus(rng, canvas, radius)
     nucleus = canvas.rounded(cv2.min(shape, body), 0.35)
     count = int(rng.integers(3, 14))
     vacuoles = canvas.plane()
-    canvas.discs(
-        vacuoles, 0.92 * radius * _in_disc(rng, count), rng.uniform(0.25, 0.75, count), np.ones(count)
-    )
+    canvas.discs(vacuoles, 0.92 * radius * _in_disc(rng, count), rng.uniform(0.25, 0.75, count))
     clear = 1 - 0.85 * canvas.soft(vacuoles, 0.12)
     cytoplasm = canvas.soft(body, 0.2) * clear * (1 + 0.12 * canvas.noise(rng, 0.35))
     dust = canvas.plane()
@@ -333,11 +311,44 @@ def _body(outline: _Points) -> tuple[_Canvas, NDArray[np.uint8]]:
     return canvas, body
 
 
+def _folded_nucleus(
+    rng: np.random.Generator, canvas: _Canvas, radius: float
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The shape of a monocyte's nucleus, and the folds in it; ``radius`` is the cell's."""
+    shape, fold = canvas.plane(), canvas.plane()
+    turn = rng.uniform(0, 2 * np.pi)
+    kind = rng.choice(("kidney", "horseshoe", "folded"), p=(0.4, 0.3, 0.3))
+    if kind == "folded":
+        middle = _toward(turn) * rng.uniform(0, 1.2)
+        canvas.fill(shape, middle + _outline(rng, 0.56 * radius, rng.uniform(1, 1.25), 0.1))
+        count = int(rng.integers(2, 5))
+        bulges = turn + np.cumsum(rng.uniform(1.2, 2.4, count))
+        places = middle + radius * rng.uniform(0.2, 0.42, (count, 1)) * _toward(bulges)
+        canvas.discs(shape, places, radius * rng.uniform(0.33, 0.48, count))
+        for angle in (bulges[:-1] + np.diff(bulges) / 2)[:2]:  # between bulges, each with a fold below it
+            aside = _toward(angle + np.pi / 2) * rng.uniform(0.1, 0.7)
+            cleft = np.stack([1.1 * radius * _toward(angle) + aside, 1.1 * radius * _toward(angle) - aside])
+            bottom = middle + _toward(angle + rng.normal(0, 0.2)) * radius * rng.uniform(0.25, 0.5)
+            canvas.fill(shape, np.vstack([cleft, bottom]), 0)
+            inward = bottom + np.linspace(0, -0.5, 5)[:, None] * _toward(angle) * radius
+            canvas.line(fold, inward + rng.normal(0, 0.2, inward.shape), 0.4)
+    else:
+        span, ring, width = (1.9, 0.43, 0.45) if kind == "kidney" else (3.5, 0.47, 0.34)
+        angles = turn + np.linspace(-0.5, 0.5, 7) * span * rng.uniform(0.85, 1.15)
+        path = _toward(angles) * ring * radius
+        path -= path.mean(axis=0) * rng.uniform(0.4, 0.8)
+        radii = width * radius * rng.uniform(0.88, 1.08, len(path))
+        canvas.discs(shape, path, radii)
+        crease = path[1:-1] + rng.normal(0, 0.5, (len(path) - 2, 2))
+        canvas.line(fold, crease, 0.4)
+    return shape, fold
+
+
 def _lobed_nucleus(
     rng: np.random.Generator,
     canvas: _Canvas,
     body: NDArray[np.uint8],
-    radii: _Points,
+    radii: NDArray[np.float64],
     cell_radius: float,
     thread_um: tuple[float, float],
     broad: float,
@@ -394,7 +405,7 @@ def _outline(
 def _in_disc(rng: np.random.Generator, count: int) -> _Points:
     """Points spread evenly over the unit disc."""
     angles, distances = rng.uniform(0, 2 * np.pi, count), np.sqrt(rng.random(count))
-    return distances[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return distances[:, None] * _toward(angles)
 
 
 def _packed(rng: np.random.Generator, reach_um: float, apart_um: float) -> _Points:
@@ -406,8 +417,9 @@ def _packed(rng: np.random.Generator, reach_um: float, apart_um: float) -> _Poin
     return points + rng.normal(0, 0.2 * apart_um, points.shape)
 
 
-def _toward(angle: float) -> _Points:
-    return np.array((np.cos(angle), np.sin(angle)))
+def _toward(angle: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors, (2,) or one for each angle, (n, 2)."""
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
 def _drawing(density: NDArray[np.float32], nucleus: _Plane | None, um_per_pixel: float) -> Drawing:
