@@ -8,7 +8,7 @@ import pytest
 from edge.cameras import open_camera
 from edge.cameras.phantom import DrawnFrame, PhantomCamera
 from hematovision.errors import CameraError, SettingError
-from hematovision.phantom.stage import demo
+from hematovision.phantom.stage import SCENES, demo
 
 COARSE = "um_per_pixel=0.4,width=320,height=240"
 
@@ -63,7 +63,7 @@ def test_without_options_it_shows_large_fields_at_a_tenth_of_a_micrometre() -> N
     ("options", "said"),
     [
         ("speed=3", "known are path=, seed=, frames=, width=, height=, um_per_pixel="),
-        ("path=home", "'home'; known are demo, trial"),
+        ("path=home", f"'home'; known are {', '.join(SCENES)}"),
         ("seed=-1", "seed is -1; give 0 or more"),
         ("frames=0", "frames is 0; give 1 or more"),
         ("width=10", "too small"),
