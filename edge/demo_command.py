@@ -20,8 +20,8 @@ from hematovision.errors import CameraError
 if TYPE_CHECKING:
     from edge.differential import Differential
 
-# Tried for nothing but that its slide has some of everything.
-_SEED = 3
+# Chosen for nothing but that its slide has some of everything.
+_SLIDE = "seed=3"
 
 
 @click.command()
@@ -42,7 +42,7 @@ def demo(model: str | None, runtime: str, out: str | None, timing: bool) -> None
         prepare_folder(Path(out))
     threads = live_threads()
     classifier = load_classifier(model, runtime, threads.opencv, threads.interpreter)
-    camera = PhantomCamera(f"seed={_SEED}", NO_SCALE)
+    camera = PhantomCamera(_SLIDE, NO_SCALE)
     line, score = LiveLine(classifier), PhantomScore()
     tally = Tally(classifier.model.manifest)
     console = Console(highlight=False)
@@ -66,7 +66,7 @@ def demo(model: str | None, runtime: str, out: str | None, timing: bool) -> None
         f"{counts.twice} counted twice, {counts.nothing} counts of what is no cell.",
         f"{counts.shown} cells were shown long enough to be counted; of these {counts.missed} were not.",
         *pipeline.notes(),
-        made_with(classifier, NO_SCALE),
+        made_with(classifier, camera.um_per_pixel),
         f"A drawn slide: this shows that the device runs, not how well it names real cells. {NOTE}",
     ):
         console.print(text, markup=False, soft_wrap=True)

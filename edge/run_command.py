@@ -21,7 +21,7 @@ from edge.differential import TARGETS
 from edge.lamp import LampWatch
 from edge.pipeline import LiveLine, Pipeline, StillLine, live_threads
 from edge.scale import ScaleWatch
-from hematovision.errors import CameraError, SettingError
+from hematovision.errors import HematoVisionError, SettingError
 
 _KINDS = "; ".join(f"{kind.usage} {kind.help}" for kind in CAMERA_KINDS)
 
@@ -66,27 +66,29 @@ def run(
     tally = Tally(classifier.model.manifest, None if target is None else int(target))
     console = Console(highlight=False)
     console.print(made_with(classifier, scale), markup=False, soft_wrap=True)
-    ended: CameraError | None = None
-    stopped = False
+    ended: HematoVisionError | None = None
+    stopped = opened = False
     pipeline = Pipeline(camera, line)
     watch, lamp = ScaleWatch(scale), LampWatch()
-    with Live(tally.table(), console=console, transient=True) as live:
-        try:
-            with pipeline:
-                for result in pipeline.results():
-                    tally.add(result)
-                    if isinstance(result, LostFrame):
-                        click.echo(f"Error: {result.error}", err=True)
-                    else:
-                        notice(watch.see(result.frame, camera))
-                        notice(lamp.see(result.field))
-                    live.update(Group(tally.table(), *pipeline.notes()))
-                    if tally.target_reached:
-                        break
-        except CameraError as error:
-            ended = error  # what was counted until then is still shown
-        except KeyboardInterrupt:
-            stopped = True
+    try:
+        with pipeline, Live(tally.table(), console=console, transient=True) as live:
+            opened = True
+            for result in pipeline.results():
+                tally.add(result)
+                if isinstance(result, LostFrame):
+                    click.echo(f"Error: {result.error}", err=True)
+                else:
+                    notice(watch.see(result.frame, camera))
+                    notice(lamp.see(result.field))
+                live.update(Group(tally.table(), *pipeline.notes()))
+                if tally.target_reached:
+                    break
+    except KeyboardInterrupt:
+        stopped = True
+    except HematoVisionError as error:
+        if not opened:
+            raise
+        ended = error  # what was counted until then is still shown
     notice(watch.end())
     console.print(tally.table())
     for text in (*tally.summary(), *pipeline.notes()):

@@ -6,7 +6,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,16 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from edge.cameras import Camera, LostFrame
-from edge.classifier import Classifier
+from edge.blank_field import write_blank
+from edge.cameras import Frame, LostFrame
+from edge.cameras.phantom import PhantomCamera
+from edge.pipeline import Pipeline, SeenFrame
 from edge.stills import NamedField, name_frames
+from hematovision.blank_field import BlankField
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.cli import root
+from hematovision.errors import CameraError
+from hematovision.images import RGBImage
 from hematovision.phantom import draw_field
 
 UM_PER_PIXEL = 0.125
@@ -39,10 +45,13 @@ def smear(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    path = tmp_path / "smear.avi"
+    return write_video(tmp_path / "smear.avi", [field.image for field in FIELDS])
+
+
+def write_video(path: Path, pictures: Sequence[RGBImage]) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
-    for field in FIELDS:
-        writer.write(cv2.cvtColor(field.image, cv2.COLOR_RGB2BGR))
+    for picture in pictures:
+        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     writer.release()
     return path
 
@@ -282,11 +291,11 @@ def test_a_copy_that_cannot_be_written_fails_and_the_rest_goes_on(
 def test_what_the_table_holds_is_shown_also_after_ctrl_c(
     smear: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(camera: Camera, classifier: Classifier, single: bool) -> Iterator[NamedField | LostFrame]:
-        yield next(name_frames(camera, classifier, single))
+    def interrupted(*arguments: Any) -> Iterator[NamedField | LostFrame]:
+        yield next(name_frames(*arguments))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edge.cli.name_frames", interrupted)
+    monkeypatch.setattr("edge.classify_command.name_frames", interrupted)
     result = call("classify", smear, "--model", model_path, *SCALE)
     assert result.exit_code == 1
     assert result.stdout.count(f"{smear}/0.png") == len(FIELDS[0].cells)
@@ -336,28 +345,83 @@ def test_run_in_a_folder_of_nothing_readable_shows_no_made_up_number(
 def test_ctrl_c_ends_run_cleanly_with_its_summary(
     smear: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(camera: Camera, classifier: Classifier) -> Iterator[NamedField | LostFrame]:
-        yield next(name_frames(camera, classifier))
+    results = Pipeline.results
+
+    def interrupted(pipeline: Pipeline) -> Iterator[SeenFrame | LostFrame]:
+        yield next(results(pipeline))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edge.cli.name_frames", interrupted)
+    monkeypatch.setattr(Pipeline, "results", interrupted)
     result = call("run", "--camera", f"folder:{smear}", "--model", model_path, *SCALE)
     assert result.exit_code == 0
     assert "Images: 1 looked at" in result.stdout
     assert "Stopped before the last frame." in result.stderr
 
 
-def test_run_refuses_a_video_because_cells_would_count_in_every_frame(video: Path, model_path: Path) -> None:
-    result = call("run", "--camera", f"file:{video}", "--model", model_path, *SCALE)
+def test_run_counts_a_cell_once_however_many_frames_of_a_video_show_it(
+    tmp_path: Path, model_path: Path
+) -> None:
+    video = write_video(tmp_path / "still.avi", [FIELDS[0].image] * 12)
+    result = call("run", "--camera", f"file:{video}", "--model", model_path, *SCALE, "--timing")
+    assert result.exit_code == 0, result.output
+    assert f", {len(FIELDS[0].cells)} cells" in result.stdout
+    assert "Time per step" in result.stdout
+
+
+def test_run_ends_when_its_target_is_reached(model_path: Path, tmp_path: Path) -> None:
+    field = draw_field(0, 1280, 960, UM_PER_PIXEL)
+    for number in range(40):
+        Image.fromarray(field.image).save(tmp_path / f"{number:02}.png")
+    result = call("run", "--camera", f"folder:{tmp_path}", "--model", model_path, *SCALE, "--target", "100")
+    assert result.exit_code == 0, result.output
+    assert "Target: 100 cells given a class, reached" in result.stdout
+    assert "Images: 40 looked at" not in result.stdout
+
+
+def test_run_divides_by_a_blank_field_and_refuses_one_of_another_size(
+    smear: Path, model_path: Path, tmp_path: Path
+) -> None:
+    for name, size in (("right.png", (480, 640)), ("wrong.png", (240, 320))):
+        blank = BlankField(np.full((*size, 3), 60000, np.uint16), name)
+        write_blank(blank, tmp_path / name)
+    arguments = ("run", "--camera", f"folder:{smear}", "--model", model_path, *SCALE, "--blank")
+    right = call(*arguments, tmp_path / "right.png")
+    assert right.exit_code == 0, right.output
+    wrong = call(*arguments, tmp_path / "wrong.png")
+    assert wrong.exit_code == 2
+    assert "wrong.png: a blank field of 320x240 pixels does not fit" in wrong.stderr
+
+
+def test_what_was_counted_is_shown_also_where_the_camera_stops(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = PhantomCamera.frames
+
+    def stopping(camera: PhantomCamera) -> Iterator[Frame | LostFrame]:
+        yield from islice(frames(camera), 5)
+        raise CameraError("phantom: the cable is out")
+
+    monkeypatch.setattr(PhantomCamera, "frames", stopping)
+    camera = "phantom:path=selftest,width=640,height=480,um_per_pixel=0.2"
+    result = call("run", "--camera", camera, "--model", model_path, "--um-per-pixel", 0.2)
+    assert result.exit_code == 1
+    assert "looked at, 0 could not be used" in result.stdout
+    assert "Error: phantom: the cable is out" in result.stderr
+
+
+def test_a_live_camera_needs_to_be_told_its_scale(model_path: Path) -> None:
+    result = call("run", "--camera", "v4l2:/dev/video0", "--model", model_path)
     assert result.exit_code == 2
-    assert "would be counted in each" in result.stderr
+    assert "needs --um-per-pixel" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("camera", "status", "complaint"),
     [
         ("webcam", 2, "no camera is called 'webcam'"),
+        ("webcam:0", 2, "known are picamera2"),
         ("folder:nowhere", 1, "nowhere: no such folder"),
+        ("phantom:colour=red", 2, "colour"),
     ],
 )
 def test_run_says_what_is_wrong_with_a_camera(
@@ -375,20 +439,29 @@ def test_run_needs_a_camera() -> None:
     assert "--camera" in result.stderr
 
 
-def test_demo_prints_the_truth_beside_the_names_and_writes_nothing(
+@pytest.fixture
+def _small_slide(monkeypatch: pytest.MonkeyPatch) -> None:
+    slide = "path=selftest,seed=1,width=640,height=480,um_per_pixel=0.2"
+    monkeypatch.setattr("edge.demo_command._SLIDE", slide)
+
+
+@pytest.mark.usefixtures("_small_slide")
+def test_demo_prints_the_truth_beside_the_differential_and_writes_nothing(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
     result = call("demo", "--model", model_path)
     assert result.exit_code == 0, result.output
-    assert "7 of 7 drawn cells found" in result.stdout
+    assert "cells were shown long enough to be counted; of these 0 were not." in result.stdout
+    assert "0 counted twice, 0 counts of what is no cell" in result.stdout
     assert "not a medical device" in result.stdout
     assert all(name in result.stdout for name in CLASS_NAMES)
     assert set(tmp_path.iterdir()) == before
 
 
-def test_demo_writes_its_field_where_asked(model_path: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_small_slide")
+def test_demo_writes_a_frame_where_asked(model_path: Path, tmp_path: Path) -> None:
     call("demo", "--model", model_path, "--out", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["phantom.jpg", "phantom_cells.jpg"]
 
@@ -418,7 +491,7 @@ def test_the_whole_device_imports_no_tensorflow() -> None:
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(finished.stdout.split())
-    assert {"edge.cli", "edge.tally", "edge.cameras.video", "hematovision.phantom"} <= loaded
+    assert {"edge.run_command", "edge.tally", "edge.cameras.video", "hematovision.phantom"} <= loaded
     packages = {name.partition(".")[0] for name in loaded}
     assert not packages & {"tensorflow", "keras", "matplotlib", "sklearn", "train", "convert"}
     assert "scipy.stats" not in loaded
