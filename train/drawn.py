@@ -14,16 +14,17 @@ from hematovision.phantom import draw_view
 from train.datasets import LabelledImage
 
 DRAWN_UM_PER_PIXEL = 0.1
+#: The collection of all drawn cells.
+DRAWN_COLLECTION = "phantom"
 
 # Apart from the seeds of slides, which are single numbers.
 _SEED = 2026
-_COLLECTION = "phantom"
 
 
 def drawn_cells(per_class: int) -> tuple[LabelledImage, ...]:
     """So many cells of each class, still to be drawn: the path of each is the number that `draw` goes by."""
     return tuple(
-        LabelledImage(Path(str(number)), name, f"{_COLLECTION}/{name}/{number}", "train")
+        LabelledImage(Path(str(number)), name, f"{DRAWN_COLLECTION}/{name}/{number}", "train")
         for name in CLASS_NAMES
         for number in range(per_class)
     )

@@ -20,10 +20,13 @@ from hematovision.errors import DataSetError, ModelFileError, SettingError
 from hematovision.model_file import write_atomically
 from train.augment import PATCH_MARGIN, augment
 from train.cells import OTHER, CellSet
+from train.drawn import DRAWN_COLLECTION
 from train.network import build_network, load_network
 
 #: One crop in ten is of no class (basophil, immature, platelet …) and teaches the network to be unsure.
 OTHER_SHARE = 0.1
+#: Where drawn cells are learnt from too, one crop in ten of each class: enough for what is so uniform.
+DRAWN_SHARE = 0.1
 LABEL_SMOOTHING = 0.05
 WEIGHT_DECAY = 0.01
 #: How strongly a small collection is raised beside a large one: 0 as large as it is, 1 all alike.
@@ -108,12 +111,13 @@ class BalancedBatches:
 
 
 def sampling_weights(cells: CellSet) -> NDArray[np.float64]:
-    """Chance of each cell (n,) to be drawn: classes alike, small collections raised, few of no class.
+    """Chance of each cell (n,) to be chosen: classes alike, small collections raised, few of no class.
 
     Raises:
-        DataSetError: a class has no training cell.
+        DataSetError: a class has no training cell but drawn ones.
     """
-    absent = [name for label, name in enumerate(CLASS_NAMES) if not (cells.labels == label).any()]
+    drawn = np.array([image.collection == DRAWN_COLLECTION for image in cells.images], bool)
+    absent = [name for label, name in enumerate(CLASS_NAMES) if not (cells.labels[~drawn] == label).any()]
     if absent:
         raise DataSetError(f"no training cell of {', '.join(absent)}; add images of every class")
     strata: dict[tuple[int, str], list[int]] = defaultdict(list)
@@ -126,8 +130,10 @@ def sampling_weights(cells: CellSet) -> NDArray[np.float64]:
     for label in (OTHER, *range(len(CLASS_NAMES))):
         of_label = cells.labels == label
         share = other_share if label == OTHER else (1 - other_share) / len(CLASS_NAMES)
-        if of_label.any():
-            weights[of_label] *= share / weights[of_label].sum()
+        drawn_share = DRAWN_SHARE if (of_label & drawn).any() else 0.0
+        for part, part_share in ((of_label & ~drawn, 1 - drawn_share), (of_label & drawn, drawn_share)):
+            if part.any():
+                weights[part] *= share * part_share / weights[part].sum()
     return weights / weights.sum()
 
 

@@ -12,6 +12,7 @@ from hematovision.crops import CropSize
 from hematovision.errors import DataSetError, ModelFileError, SettingError
 from train.cells import OTHER, CellSet
 from train.datasets import LabelledImage
+from train.drawn import DRAWN_COLLECTION
 from train.fit import BalancedBatches, FitSettings, fit, predict_logits, sampling_weights, soft_targets
 from train.network import build_network, load_network
 
@@ -44,6 +45,24 @@ def test_classes_are_drawn_alike_and_small_collections_raised() -> None:
     small = np.array([image.original.startswith("small") for image in training.images])
     share = weights[small & (training.labels == 0)].sum() / weights[training.labels == 0].sum()
     assert share == pytest.approx(2 / (2 + 20))  # as the square roots of 4 and 400
+
+
+def test_drawn_cells_are_one_in_ten_of_each_class_however_many_there_are() -> None:
+    for count in (1, 500):
+        counts = {(collection, label): 20 for collection in ("lab", "other") for label in range(4)}
+        training = cells({**counts, **{(DRAWN_COLLECTION, label): count for label in range(4)}}, 1)
+        weights = sampling_weights(training)
+        drawn = np.array([image.collection == DRAWN_COLLECTION for image in training.images])
+        for label in range(4):
+            of_label = training.labels == label
+            assert weights[of_label].sum() == pytest.approx(1 / 4)
+            assert weights[of_label & drawn].sum() == pytest.approx(0.1 / 4)
+
+
+def test_drawn_cells_are_no_substitute_for_real_ones() -> None:
+    counts = {("lab", label): 1 for label in (0, 1, 3)} | {(DRAWN_COLLECTION, 2): 9}
+    with pytest.raises(DataSetError, match="monocyte"):
+        sampling_weights(cells(counts, 1))
 
 
 def test_a_class_without_cells_is_refused() -> None:
