@@ -15,7 +15,7 @@ def call(*arguments: str) -> Result:
 def test_the_device_as_it_comes_passes() -> None:
     result = call()
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("pass") == len(STEPS)
+    assert result.stdout.count("│ pass") == len(STEPS)
     assert "All passed" in result.stdout
 
 
