@@ -21,7 +21,7 @@ MIN_SHARE_OF_BEST = 0.4
 MAX_WHITE_SHARE = 0.1
 
 _WHITE = 254
-_WHITE_STEP = 16
+_WHITE_STEP = 24
 # What has been the best is forgotten by half in so many frames: a minute or so, and the camera is taken to be
 # as soft as it has become.
 _HALF_LIFE_FRAMES = 1000

@@ -8,7 +8,7 @@ not, whatever the smear is like.
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -23,6 +23,11 @@ from hematovision.optics import Field
 MIN_CORRELATION = 0.65
 #: Less in common than this share of a field is not looked for: phase correlation does not find it.
 MIN_OVERLAP = 0.15
+#: They do so, whatever was expected, if they agree in so many spots of 6 µm, each the size of a red cell. Of
+#: a leukocyte or two that agree there are fewer, and other leukocytes would agree as well.
+MIN_SPOTS = 9.0
+#: With fewer, the way must be this near to what was expected. Leukocytes are farther apart than this.
+MAX_SURPRISE_UM = 15.0
 #: A picture with less contrast (standard deviation of green transmittance) shows nothing to go by: half a
 #: red cell in a field of 128 x 96 µm has this much.
 MIN_CONTRAST = 0.01
@@ -36,7 +41,9 @@ _LEVELS = 200.0  # of 255, for a transmittance of 1
 _TAPER = 0.2  # of each side: what enters and leaves at the borders must not stand out
 _FINEST_PX = 1.0  # finer than this is noise
 _PEAKS = 3
+_CERTAIN = 0.85  # no other way is tried
 _PEAK_REACH_PX = 3
+_SQUARE = 4
 # A picture becomes a key where none kept has so much in common with it.
 _KEY_OVERLAP = 0.6
 # One kept is laid on where it has so much in common by its position, which may be some µm off.
@@ -81,9 +88,9 @@ class Position(NamedTuple):
     x_um: float
     y_um: float
 
-    def after(self, motion: Motion) -> "Position":
-        """Where the stage stands after a motion from here."""
-        return Position(self.area, self.x_um + motion.x_um, self.y_um + motion.y_um)
+    def moved(self, x_um: float, y_um: float) -> "Position":
+        """The position so far from here."""
+        return Position(self.area, self.x_um + x_um, self.y_um + y_um)
 
     def distance_um(self, other: "Position") -> float:
         """How far another position is; infinitely where it is in another area."""
@@ -111,20 +118,37 @@ def make_picture(field: Field) -> Picture:
     return Picture(cv2.convertScaleAbs(small, alpha=_LEVELS), (size_um[0] / columns, size_um[1] / rows))
 
 
-def measure_motion(earlier: Picture, later: Picture) -> Motion | None:
-    """Way of the stage from one picture to another; None where they show nothing in common for certain."""
+def measure_motion(
+    earlier: Picture, later: Picture, expected: tuple[float, float] | None = None
+) -> Motion | None:
+    """Way of the stage from one picture to another; None where they do not show for certain what it was.
+
+    Args:
+        earlier: the picture before.
+        later: the picture after.
+        expected: way in x and y in µm, as the stage moved before. Where both pictures show so little that it
+            might be somewhere else, such as a single cell, only a way near it is believed.
+    """
     if not earlier.like(later):
         return None
-    one, other = earlier.levels.astype(np.float32), later.levels.astype(np.float32)
-    candidates = [(_correlation(one, other, round(x), round(y)), x, y) for x, y in _displacements(one, other)]
-    correlation, x, y = max(candidates, default=(0.0, 0.0, 0.0))
-    if correlation < MIN_CORRELATION:
-        return None
-    # The slide moves through the picture against the way of the frame over the slide.
-    return Motion(-x * later.um_per_pixel[0], -y * later.um_per_pixel[1], correlation)
+    px_x, px_y = later.um_per_pixel
+    best: Motion | None = None
+    for x, y in _displacements(earlier, later):
+        match = _match(earlier.levels, later.levels, round(x), round(y))
+        # The slide moves through the picture against the way of the frame over the slide.
+        way = -x * px_x, -y * px_y
+        sure = match.correlation >= MIN_CORRELATION and (
+            match.spots >= MIN_SPOTS or (expected is not None and math.dist(way, expected) <= MAX_SURPRISE_UM)
+        )
+        if sure and (best is None or match.correlation > best.correlation):
+            best = Motion(*way, match.correlation)
+            if match.correlation >= _CERTAIN:
+                break
+    return best
 
 
 _Known = tuple[Position, Picture]
+_STANDING = (0.0, 0.0)
 
 
 class Stage:
@@ -132,8 +156,8 @@ class Stage:
 
     A picture is laid on a key, one of the pictures kept of its area, so that errors do not add up while the
     stage stands, or comes back to where it was. Between keys it is laid on the picture before. If it fits
-    neither, all others kept are tried; if none of these fits, and it shows the same place as the picture before,
-    a new area begins.
+    neither, all others kept are tried; if none of these fits, and it shows the same place as the picture
+    before, a new area begins.
     """
 
     def __init__(self) -> None:
@@ -144,6 +168,7 @@ class Stage:
         self._good: tuple[Position, Picture] | None = None
         self._last: Picture | None = None
         self._here: Position | None = None
+        self._way = _STANDING  # from the picture before to the latest
 
     def locate(self, picture: Picture, in_focus: bool) -> Stand | None:
         """Where the stage stood for a picture; None where that is not known.
@@ -155,52 +180,63 @@ class Stage:
         position = self._follow(picture)
         if position is None and in_focus:
             position = self._lay_on(reversed(list(self._keys.items())), picture)
-        moved_um = math.inf
-        if before is not None and position is not None:
-            moved_um = position.distance_um(before)
-        if math.isinf(moved_um) and in_focus and last is not None:
-            motion = measure_motion(last, picture)
+        way = None
+        if before is not None and position is not None and position.area == before.area:
+            way = position.x_um - before.x_um, position.y_um - before.y_um
+        elif in_focus and last is not None:
+            motion = measure_motion(last, picture, _STANDING)
             if motion is not None:
-                moved_um = math.hypot(motion.x_um, motion.y_um)
+                way = motion.x_um, motion.y_um
                 if position is None:
                     self.areas += 1
                     position = Position(self.areas, 0.0, 0.0)
-        self._last, self._here = picture, position
-        return None if position is None else Stand(position, moved_um)
+        self._last, self._here, self._way = picture, position, way or _STANDING
+        if position is None:
+            return None
+        return Stand(position, math.inf if way is None else math.hypot(*way))
 
     def keep(self, picture: Picture, position: Position) -> Position:
         """Keep a good picture to find its place by.
 
         Returns:
-            Its position: in an earlier area, if the stage has come back there without having been lost.
+            Its position. It is in another area where the stage has come to one seen before: then all of the
+            area that it was in has become part of that one, moved as the position has.
         """
         if all(self._overlap(picture, position, key) < _KEY_OVERLAP for key in self._keys):
             others = [(key, known) for key, known in self._keys.items() if key.area != position.area]
             found = self._lay_on(others, picture)
-            if found is None:
-                self._keys[position] = picture
-                if len(self._keys) > KEYS_KEPT:
-                    self._keys.popitem(last=False)
-            else:
+            if found is not None:
+                self._join(position, found)
                 position = self._here = found
+            self._keys[position] = picture
+            if len(self._keys) > KEYS_KEPT:
+                self._keys.popitem(last=False)
         self._good = position, picture
         return position
+
+    def _join(self, position: Position, same: Position) -> None:
+        """Make an area part of another, by a position in each that are the same place."""
+        moved = same.x_um - position.x_um, same.y_um - position.y_um
+        for key in [key for key in self._keys if key.area == position.area]:
+            known = self._keys.pop(key)
+            self._keys[Position(same.area, key.x_um + moved[0], key.y_um + moved[1])] = known
 
     def _follow(self, picture: Picture) -> Position | None:
         """Position by what is known near the last one."""
         if self._here is None or self._last is None:
             return None
         known = list(self._keys.items())
-        found = self._lay_on(self._nearest(known, picture, self._here), picture)
+        ahead = self._here.moved(*self._way)
+        found = self._lay_on(self._nearest(known, picture, self._here), picture, ahead)
         if found is not None:
             return found
-        motion = measure_motion(self._last, picture)
+        motion = measure_motion(self._last, picture, self._way)
         if motion is None:
             return None
         # The picture before may have been smeared, and then this is not exact.
-        rough = self._here.after(motion)
+        rough = self._here.moved(motion.x_um, motion.y_um)
         known += [self._good] if self._good is not None else []
-        return self._lay_on(self._nearest(known, picture, rough), picture) or rough
+        return self._lay_on(self._nearest(known, picture, rough), picture, rough) or rough
 
     def _nearest(self, known: list[_Known], picture: Picture, position: Position) -> list[_Known]:
         """The picture that has most in common with another by their positions, if that is enough to tell."""
@@ -208,13 +244,18 @@ class Stage:
         overlap, index = max(near, default=(0.0, 0))
         return [known[index]] if overlap > _NEAR_OVERLAP else []
 
-    def _lay_on(self, known: Iterable[_Known], picture: Picture) -> Position | None:
+    def _lay_on(
+        self, known: Iterable[_Known], picture: Picture, expected: Position | None = None
+    ) -> Position | None:
         for position, other in known:
-            motion = measure_motion(other, picture)
+            way = None
+            if expected is not None:
+                way = expected.x_um - position.x_um, expected.y_um - position.y_um
+            motion = measure_motion(other, picture, way)
             if motion is not None:
                 if position in self._keys:
                     self._keys.move_to_end(position)
-                return position.after(motion)
+                return position.moved(motion.x_um, motion.y_um)
         return None
 
     @staticmethod
@@ -228,36 +269,39 @@ class Stage:
         return max(across, 0.0) * max(down, 0.0)
 
 
-def _displacements(one: NDArray[np.float32], other: NDArray[np.float32]) -> list[tuple[float, float]]:
-    """Likely ways of the content from one picture to another, in pixels."""
-    height, width = one.shape
-    cross = np.conj(_spectrum(one)) * _spectrum(other)
+def _displacements(earlier: Picture, later: Picture) -> Iterator[tuple[float, float]]:
+    """Ways of the content from one picture to another in pixels, the likeliest first."""
+    height, width = earlier.levels.shape
+    cross = np.conj(_spectrum(earlier))
+    cross *= _spectrum(later)
     # Whitened by half: wholly, a smeared picture would lie on a sharp one with the ends of its smear.
     cross *= _pass_band(height, width) / (np.sqrt(np.abs(cross)) + 1e-6)
     surface = cv2.dft(
         cross.view(np.float32).reshape(height, width, 2), flags=cv2.DFT_INVERSE | cv2.DFT_REAL_OUTPUT
     )
-    ways = []
     for _ in range(_PEAKS):
         _, _, _, (x, y) = cv2.minMaxLoc(surface)
         fine_x = x + _vertex(surface[y, x - 1], surface[y, x], surface[y, (x + 1) % width])
         fine_y = y + _vertex(surface[y - 1, x], surface[y, x], surface[(y + 1) % height, x])
         # The transform takes pictures to go round: x to the right is also width - x to the left.
-        for way_x in (fine_x, fine_x - width):
-            for way_y in (fine_y, fine_y - height):
+        for way_x in sorted((fine_x, fine_x - width), key=abs):
+            for way_y in sorted((fine_y, fine_y - height), key=abs):
                 if (1 - abs(way_x) / width) * (1 - abs(way_y) / height) >= MIN_OVERLAP:
-                    ways.append((way_x, way_y))
+                    yield way_x, way_y
         rows, columns = (
             np.arange(at - _PEAK_REACH_PX, at + _PEAK_REACH_PX + 1) % side
             for at, side in ((y, height), (x, width))
         )
         surface[np.ix_(rows, columns)] = -np.inf
-    return ways
 
 
-def _spectrum(picture: NDArray[np.float32]) -> NDArray[np.complex64]:
-    tapered = (picture - picture.mean()) * _window(*picture.shape)
-    return cv2.dft(tapered, flags=cv2.DFT_COMPLEX_OUTPUT).view(np.complex64)[..., 0]
+# A key is compared with frame after frame.
+@lru_cache(maxsize=4)
+def _spectrum(picture: Picture) -> NDArray[np.complex64]:
+    levels = picture.levels.astype(np.float32)
+    levels -= levels.mean()
+    levels *= _window(*levels.shape)
+    return cv2.dft(levels, flags=cv2.DFT_COMPLEX_OUTPUT).view(np.complex64)[..., 0]
 
 
 def _vertex(before: float, at: float, after: float) -> float:
@@ -266,16 +310,31 @@ def _vertex(before: float, at: float, after: float) -> float:
     return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if np.isfinite(bend) and bend < 0 else 0.0
 
 
-def _correlation(one: NDArray[np.float32], other: NDArray[np.float32], x: int, y: int) -> float:
-    """Pearson's correlation of what both show, if the content moved by x and y pixels; 0 of nothing."""
+class _Match(NamedTuple):
+    """How well pictures agree where both show the slide: Pearson's correlation, and in how many spots."""
+
+    correlation: float
+    spots: float
+
+
+def _match(one: NDArray[np.uint8], other: NDArray[np.uint8], x: int, y: int) -> _Match:
+    """Compare two pictures, if the content moved by x and y pixels."""
     height, width = one.shape
     left, right, top, bottom = max(0, x), min(width, width + x), max(0, y), min(height, height + y)
     # Every second pixel is plenty.
-    a = one[top - y : bottom - y : 2, left - x : right - x : 2]
-    b = other[top:bottom:2, left:right:2]
-    a, b = a - a.mean(), b - b.mean()
+    a = one[top - y : bottom - y : 2, left - x : right - x : 2].astype(np.float32)
+    b = other[top:bottom:2, left:right:2].astype(np.float32)
+    a -= a.mean()
+    b -= b.mean()
     scale = math.sqrt(float(np.vdot(a, a)) * float(np.vdot(b, b)))
-    return float(np.vdot(a, b)) / scale if scale > 0 else 0.0
+    product = a * b
+    correlation = float(product.sum()) / scale if scale > 0 else 0.0
+    if correlation < MIN_CORRELATION:
+        return _Match(correlation, 0.0)
+    # If n of the squares agree alike and the others show nothing, this is n.
+    squares = max(1, product.shape[1] // _SQUARE), max(1, product.shape[0] // _SQUARE)
+    agreeing = cv2.resize(np.maximum(product, 0), squares, interpolation=cv2.INTER_AREA)
+    return _Match(correlation, float(agreeing.sum()) ** 2 / float(np.vdot(agreeing, agreeing)))
 
 
 @lru_cache(maxsize=2)

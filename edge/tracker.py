@@ -30,7 +30,7 @@ MAX_MOTION_UM = 1.5
 #: A cell is confirmed when one class leads all others by so many looks,
 AGREEING_LOOKS = 3
 #: or, by what the looks say together, after so many.
-MAX_LOOKS = 6
+MAX_LOOKS = 4
 #: A nucleus found no farther than this from where a known one must be is the same. Two neighbours' centres
 #: are 8 µm apart or more, the place and the box of a nucleus are certain to 1 µm or so.
 MATCH_UM = 4.0
@@ -200,7 +200,9 @@ class Tracker:
         self._at_hand: list[Track] = []
         self._around: Position | None = None
         self._crops: OrderedDict[int, _Kept] = OrderedDict()
-        self._begun = self._confirmed = self._repeated = self._gone = 0
+        self._begun = self._confirmed = self._repeated = 0
+        # Not settled: seen whole, there or no longer; and only seen cut.
+        self._unconfirmed = self._cut = 0
 
     @property
     def areas(self) -> int:
@@ -220,11 +222,7 @@ class Tracker:
     @property
     def figures(self) -> Figures:
         """What became of all that was followed so far."""
-        open_tracks = [
-            track for area in self._tracks.values() for track in area.values() if not track.settled
-        ]
-        whole = sum(track.whole for track in open_tracks)
-        return Figures(self._confirmed, whole + self._gone, len(open_tracks) - whole, self._repeated)
+        return Figures(self._confirmed, self._unconfirmed, self._cut, self._repeated)
 
     def locate(self, frame: Frame, field: Field) -> Place | Skipped:
         """Where a frame was taken, or why it is not looked at; to be called for every frame in order."""
@@ -244,6 +242,8 @@ class Tracker:
         if stand.moved_um > MAX_MOTION_UM:
             return self._skip(SkipReason.MOVING)
         position = self._stage.keep(picture, stand.position)
+        if position.area != stand.position.area:
+            self._join(stand.position, position)
         return Place(position, picture.size_um, field.um_per_pixel, frame.captured_at)
 
     def follow(self, place: Place, regions: Sequence[CellRegion]) -> list[Track]:
@@ -277,7 +277,7 @@ class Tracker:
         """Give tracks that want a look what the classifier says of it.
 
         Args:
-            tracks: of `follow`'s, those that want a look.
+            tracks: of the latest `follow`'s, those that want a look; of another it is not taken.
             predictions: one for each.
             crops: (n, side, side, 3) uint8 RGB, what was looked at.
 
@@ -286,6 +286,8 @@ class Tracker:
         """
         confirmed = []
         for track, prediction, crop in zip(tracks, predictions, crops, strict=True):
+            if not track.wants_look:
+                continue
             track.looks.append(Look(prediction, track.view))
             self._keep_crop(track, crop)
             if is_settled(track.looks):
@@ -298,6 +300,14 @@ class Tracker:
         self.skipped[reason] += 1
         return Skipped(reason)
 
+    def _join(self, position: Position, same: Position) -> None:
+        """Make the cells of an area part of another, by a position in each that are the same place."""
+        moved = same.x_um - position.x_um, same.y_um - position.y_um
+        for track in self._tracks.pop(position.area, {}).values():
+            track.box_um, track.window_um = _moved(track.box_um, moved), _moved(track.window_um, moved)
+            self._tracks.setdefault(same.area, {})[track.number] = track
+        self._around = None
+
     def _look_up(self, place: Place) -> None:
         if self._around is not None and place.position.distance_um(self._around) <= _MARGIN_UM / 2:
             return
@@ -309,6 +319,7 @@ class Tracker:
 
     def _begin(self, place: Place) -> Track:
         self._begun += 1
+        self._cut += 1
         track = Track(self._begun, place.captured_at)
         self._tracks[place.position.area][track.number] = track
         self._at_hand.append(track)
@@ -322,7 +333,10 @@ class Tracker:
             track.view = max(region.focus, _MIN_FOCUS) * self._share_in_view(place, region.center)
         if whole or (not track.whole and _area(box) >= _area(track.box_um)):
             track.box_um, track.window_um = box, place.window_um
-            track.whole |= whole
+        if whole and not track.whole:
+            track.whole = True
+            self._cut -= 1
+            self._unconfirmed += 1
 
     def _share_in_view(self, place: Place, center: tuple[float, float]) -> float:
         x, y = place.on_slide(center)
@@ -338,7 +352,7 @@ class Tracker:
                 continue
             track.misses += 1
             if track.misses == _MISSES:
-                self._gone += track.whole
+                self._cut -= not track.whole
                 self._at_hand.remove(track)
                 del self._tracks[place.position.area][track.number]
                 self._crops.pop(track.number, None)
@@ -356,6 +370,7 @@ class Tracker:
         pooled, looks = pool(track.looks), len(track.looks)
         kept = self._crops.pop(track.number)
         track.settled, track.looks = True, []
+        self._unconfirmed -= 1
         if any(
             other.counted and math.dist(other.position_um, track.position_um) < SAME_CELL_UM
             for other in self._at_hand
@@ -407,11 +422,21 @@ def _box_on_slide(place: Place, region: CellRegion) -> _Rectangle:
 
 def _distance_um(box: _Rectangle, window: _Rectangle, track: Track) -> float:
     """How far a box found in a frame is from a track's, by what both frames show of the two."""
+    if not _area(_common(box, _wider(track.box_um))):
+        return math.inf
     common = _common(window, track.window_um)
     one, other = _common(box, common), _common(track.box_um, common)
     if not (_area(one) and _area(other)):
         return math.inf
     return math.dist(_middle(one), _middle(other))
+
+
+def _wider(of: _Rectangle) -> _Rectangle:
+    return of[0] - MATCH_UM, of[1] - MATCH_UM, of[2] + MATCH_UM, of[3] + MATCH_UM
+
+
+def _moved(of: _Rectangle, way: tuple[float, float]) -> _Rectangle:
+    return of[0] + way[0], of[1] + way[1], of[2] + way[0], of[3] + way[1]
 
 
 def _common(a: _Rectangle, b: _Rectangle) -> _Rectangle:
