@@ -13,6 +13,7 @@ from rich.progress import track
 
 from edge.blank_field import record_blank, write_blank
 from edge.cameras import Frame, open_camera
+from edge.scale import ENOUGH_RED_CELLS, MOST_FRAMES, VIDEO_STEP
 from hematovision.blank_field import STEPS
 from hematovision.errors import CameraError, ImageError, SettingError
 from hematovision.images import RGBImage, list_images, read_image, shown_path
@@ -28,7 +29,7 @@ _MOST_LOST = 25
 @click.command()
 @click.argument("paths", nargs=-1, metavar="[IMAGE]...", type=click.Path(exists=True, path_type=Path))
 @click.option("--blank", is_flag=True, help="Record the light of an empty field, instead of measuring.")
-@click.option("--camera", "spec", metavar="CAMERA", help="With --blank: a camera in place of images.")
+@click.option("--camera", "spec", metavar="CAMERA", help="A camera in place of images.")
 @click.option(
     "--out",
     metavar="FILE",
@@ -45,19 +46,22 @@ def calibrate(paths: tuple[Path, ...], blank: bool, spec: str | None, out: Path 
     What cannot be read is reported and the rest is still used; the exit status is then 1. It is also 1 when
     there are too few red cells to tell, or they differ too much in size.
 
+    With --camera: move to other cells every few seconds, until there are enough.
+
     With --blank: record the light of an empty field, dust and vignetting included, from images or a camera.
     Move to glass without cells, a little out of focus, with the lamp and the exposure that the smear is
     looked at with, and white balance locked. Commands that look at cells then take the file as --blank FILE.
     """
-    if not blank:
-        if spec is not None or out is not None:
-            raise SettingError("--camera and --out go with --blank; give images to measure the scale from")
-        if not paths:
-            raise SettingError("no images; give images or folders of images with red cells in view")
-        _measure_scale(paths)
-        return
     if bool(paths) == (spec is not None):
-        raise SettingError("--blank needs either images of an empty field or --camera")
+        raise SettingError("give either images or folders of images, or --camera")
+    if not blank:
+        if out is not None:
+            raise SettingError("--out goes with --blank; a scale is only said")
+        if spec is None:
+            _measure_scale(paths)
+        else:
+            _say_scale(_red_cells_of_camera(spec))
+        return
     out = out or Path("blank.png")
     frames = _of_files(paths) if spec is None else islice(_of_camera(spec), _BLANK_FRAMES)
     recorded, count = record_blank(frames, shown_path(out))
@@ -116,6 +120,21 @@ def _measure_scale(paths: tuple[Path, ...]) -> None:
             failed += 1
     if failed:
         click.echo(f"{failed} of the images and folders given could not be used", err=True)
+    _say_scale(diameters)
+    if failed:
+        raise SystemExit(1)
+
+
+def _red_cells_of_camera(spec: str) -> list[NDArray[np.float32]]:
+    diameters: list[NDArray[np.float32]] = []
+    for _, image in islice(_of_camera(spec), 0, None, VIDEO_STEP):
+        diameters.append(measure_red_cells(image))
+        if len(diameters) == MOST_FRAMES or sum(map(len, diameters)) >= ENOUGH_RED_CELLS:
+            break
+    return diameters
+
+
+def _say_scale(diameters: list[NDArray[np.float32]]) -> None:
     scale = measure_scale(diameters)
     click.echo(f"{scale.um_per_pixel:.4f} µm per pixel, 95 % interval {scale.low:.4f} to {scale.high:.4f}")
     click.echo(
@@ -123,8 +142,6 @@ def _measure_scale(paths: tuple[Path, ...]) -> None:
         f"their median diameter, {RED_CELL_UM / scale.um_per_pixel:.1f} pixels, is {RED_CELL_UM} µm"
     )
     click.echo(f"use it with --um-per-pixel {scale.um_per_pixel:.4f}")
-    if failed:
-        raise SystemExit(1)
 
 
 def _red_cells(path: Path) -> NDArray[np.float32]:

@@ -14,11 +14,11 @@ from hematovision.images import shown_path
 from hematovision.optics import check_um_per_pixel
 from hematovision.red_cells import DISAGREEMENT, measure_red_cells, measure_scale, scale_warning
 
-# Enough for a scale to within a per cent or two; and how many frames are searched for them.
-_ENOUGH_RED_CELLS = 200
-_MOST_FRAMES = 40
-# Neighbouring frames of a video show the same red cells.
-_VIDEO_STEP = 25
+#: Enough for a scale to within a per cent or two; and how many frames are searched for them.
+ENOUGH_RED_CELLS = 200
+MOST_FRAMES = 40
+#: Neighbouring frames of a video or live camera show the same red cells.
+VIDEO_STEP = 25
 # Once the window below is full; measuring takes ten times as long as finding white cells does.
 _SETTLED_STEP = 100
 # Frames whose red cells are pooled: at a handful in each, enough for a median that chance does not move.
@@ -119,7 +119,7 @@ def sample_red_cells(cameras: Iterable[Camera]) -> list[NDArray[np.float32]]:
                 for frame in islice(camera.frames(), 0, None, _step(camera)):
                     if isinstance(frame, Frame):
                         diameters.append(_red_cells(frame))
-                    if len(diameters) >= _MOST_FRAMES or sum(map(len, diameters)) >= _ENOUGH_RED_CELLS:
+                    if len(diameters) >= MOST_FRAMES or sum(map(len, diameters)) >= ENOUGH_RED_CELLS:
                         return diameters
         except CameraError:
             continue
@@ -127,7 +127,7 @@ def sample_red_cells(cameras: Iterable[Camera]) -> list[NDArray[np.float32]]:
 
 
 def _step(camera: Camera) -> int:
-    return 1 if camera.places_apart else _VIDEO_STEP
+    return 1 if camera.places_apart else VIDEO_STEP
 
 
 def _red_cells(frame: Frame) -> NDArray[np.float32]:

@@ -162,12 +162,25 @@ def test_a_camera_that_gives_nothing_usable_is_not_waited_for(tmp_path: Path) ->
     [
         (["--blank"], "either images"),
         (["--blank", "--camera", "phantom", "."], "either images"),
-        (["--camera", "phantom"], "go with --blank"),
-        (["--out", "x.png", "."], "go with --blank"),
-        ([], "no images"),
+        (["--camera", "phantom", "."], "either images"),
+        (["--out", "x.png", "."], "goes with --blank"),
+        ([], "either images"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(arguments: list[str], what: str) -> None:
     result = calibrate(*arguments)
     assert result.exit_code == 2
     assert what in result.stderr
+
+
+def test_the_scale_is_measured_with_a_camera_too() -> None:
+    result = calibrate("--camera", "phantom:path=selftest,width=960,height=720,um_per_pixel=0.15")
+    assert result.exit_code == 0, result.output
+    measured = float(result.output.split(" µm per pixel")[0])
+    assert measured == pytest.approx(0.15, rel=0.03)
+
+
+def test_a_camera_that_does_not_open_says_so(tmp_path: Path) -> None:
+    result = calibrate("--camera", f"file:{tmp_path}/nothing.avi")
+    assert result.exit_code == 1
+    assert "nothing.avi: no such file" in result.output

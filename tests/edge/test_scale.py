@@ -172,8 +172,8 @@ def test_where_nothing_can_be_read_there_is_no_scale_and_no_complaint_about_it(t
 
 
 def test_only_the_first_images_of_a_batch_are_searched(smear: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.scale._MOST_FRAMES", 2)
+    monkeypatch.setattr("edge.scale.MOST_FRAMES", 2)
     assert len(sample_red_cells(cameras(smear, smear))) == 2
-    monkeypatch.setattr("edge.scale._MOST_FRAMES", 40)
-    monkeypatch.setattr("edge.scale._ENOUGH_RED_CELLS", 1)
+    monkeypatch.setattr("edge.scale.MOST_FRAMES", 40)
+    monkeypatch.setattr("edge.scale.ENOUGH_RED_CELLS", 1)
     assert len(sample_red_cells(cameras(smear, smear))) == 1
