@@ -70,13 +70,17 @@ def run(
     stopped = opened = False
     pipeline = Pipeline(camera, line)
     watch, lamp = ScaleWatch(scale), LampWatch()
+    # What is said beside the display comes above it, unless it goes to a file.
+    display = Live(
+        tally.table(), console=console, transient=True, redirect_stderr=Console(stderr=True).is_terminal
+    )
     try:
-        with pipeline, Live(tally.table(), console=console, transient=True) as live:
+        with pipeline, display as live:
             opened = True
             for result in pipeline.results():
                 tally.add(result)
                 if isinstance(result, LostFrame):
-                    click.echo(f"Error: {result.error}", err=True)
+                    notice(f"Error: {result.error}")
                 else:
                     notice(watch.see(result.frame, camera))
                     notice(lamp.see(result.field))
@@ -107,7 +111,6 @@ def _scale(given: float | None, camera: Camera) -> float:
     """µm per pixel of a run. A live camera's is not guessed from whatever lies under it when it starts."""
     if camera.live and given is None:
         raise SettingError(
-            f"{camera.name}: a live camera needs --um-per-pixel; hematovision calibrate measures it on "
-            "pictures taken with the same microscope"
+            f"{camera.name}: a live camera needs --um-per-pixel; hematovision calibrate --camera measures it"
         )
     return scale_of(given, [camera])
