@@ -1,6 +1,7 @@
 """What the commands of the device share: options, loading the model, what they say of themselves."""
 
 import math
+import sys
 from pathlib import Path
 
 import click
@@ -60,9 +61,10 @@ def scale_of(given: float | None, cameras: list[Camera]) -> float:
 
 
 def notice(line: str | None) -> None:
-    """Say something beside the results, if there is something to say."""
+    """Say something beside the results, if there is something to say; above a live display."""
     if line is not None:
-        click.echo(line, err=True)
+        # Not err=True: that passes by what a live display puts in its place, and is painted over.
+        click.echo(line, file=sys.stderr)
 
 
 def made_with(classifier: Classifier, um_per_pixel: float) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -329,6 +330,32 @@ def test_run_shows_an_unreadable_image_and_ends_with_status_1(
     assert result.exit_code == 1
     assert f"Error: {tmp_path}/a.jpg: not an image" in result.stderr
     assert "Images: 1 looked at, 1 could not be used." in result.stdout
+
+
+@pytest.mark.parametrize("to_a_file", [False, True])
+def test_what_goes_wrong_is_said_above_the_live_display_or_in_the_file_that_errors_go_to(
+    model_path: Path, tmp_path: Path, to_a_file: bool
+) -> None:
+    (tmp_path / "a.jpg").write_text("hello")
+    arguments = ("run", "--camera", f"folder:{tmp_path}", "--model", str(model_path), *SCALE)
+    ours, terminal = os.openpty()
+    # A terminal of its own: on the display's, nobody could tell what that paints over.
+    _, other_terminal = os.openpty()
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        errors = file.fileno() if to_a_file else other_terminal
+        finished = subprocess.run(
+            [sys.executable, "-m", "hematovision", *arguments],
+            stdout=terminal,
+            stderr=errors,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "500"},
+            check=False,
+        )
+    assert finished.returncode == 1
+    display = os.read(ours, 100_000).decode()
+    assert "0 images" in display
+    assert ("a.jpg: not an image" in display) is not to_a_file
+    assert ("a.jpg: not an image" in log.read_text()) is to_a_file
 
 
 def test_run_in_a_folder_of_nothing_readable_shows_no_made_up_number(
