@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from edge.blank_field import record_blank, write_blank
-from edge.cameras import Frame, open_camera
+from edge.cameras import Camera, Frame, open_camera
 from edge.scale import ENOUGH_RED_CELLS, MOST_FRAMES, VIDEO_STEP
 from hematovision.blank_field import STEPS
 from hematovision.errors import CameraError, ImageError, SettingError
@@ -63,8 +63,11 @@ def calibrate(paths: tuple[Path, ...], blank: bool, spec: str | None, out: Path 
             _say_scale(_red_cells_of_camera(spec))
         return
     out = out or Path("blank.png")
-    frames = _of_files(paths) if spec is None else islice(_of_camera(spec), _BLANK_FRAMES)
-    recorded, count = record_blank(frames, shown_path(out))
+    if spec is None:
+        recorded, count = record_blank(_of_files(paths), shown_path(out))
+    else:
+        with open_camera(spec, math.nan) as camera:
+            recorded, count = record_blank(islice(_of_camera(camera), _BLANK_FRAMES), shown_path(out))
     write_blank(recorded, out)
     height, width = recorded.levels.shape[:2]
     frames_said = f"{count} frame{'s' * (count != 1)}"
@@ -88,17 +91,16 @@ def _of_files(paths: tuple[Path, ...]) -> Iterator[tuple[str, RGBImage]]:
             yield shown_path(image), read_image(image, may_be_neutral=True)
 
 
-def _of_camera(spec: str) -> Iterator[tuple[str, RGBImage]]:
+def _of_camera(camera: Camera) -> Iterator[tuple[str, RGBImage]]:
     lost = 0
-    with open_camera(spec, math.nan) as camera:
-        for frame in camera.frames():
-            if isinstance(frame, Frame):
-                yield f"{shown_path(frame.source)}, frame {frame.sequence}", frame.image
-                continue
-            lost += 1
-            click.echo(frame.error, err=True)
-            if lost == _MOST_LOST:
-                raise CameraError(f"{camera.name}: {lost} frames that cannot be used; see to them first")
+    for frame in camera.frames():
+        if isinstance(frame, Frame):
+            yield f"{shown_path(frame.source)}, frame {frame.sequence}", frame.image
+            continue
+        lost += 1
+        click.echo(frame.error, err=True)
+        if lost == _MOST_LOST:
+            raise CameraError(f"{camera.name}: {lost} frames that cannot be used; see to them first")
 
 
 def _measure_scale(paths: tuple[Path, ...]) -> None:
@@ -127,10 +129,11 @@ def _measure_scale(paths: tuple[Path, ...]) -> None:
 
 def _red_cells_of_camera(spec: str) -> list[NDArray[np.float32]]:
     diameters: list[NDArray[np.float32]] = []
-    for _, image in islice(_of_camera(spec), 0, None, VIDEO_STEP):
-        diameters.append(measure_red_cells(image))
-        if len(diameters) == MOST_FRAMES or sum(map(len, diameters)) >= ENOUGH_RED_CELLS:
-            break
+    with open_camera(spec, math.nan) as camera:
+        for _, image in islice(_of_camera(camera), 0, None, 1 if camera.places_apart else VIDEO_STEP):
+            diameters.append(measure_red_cells(image))
+            if len(diameters) == MOST_FRAMES or sum(map(len, diameters)) >= ENOUGH_RED_CELLS:
+                break
     return diameters
 
 

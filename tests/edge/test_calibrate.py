@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from edge.blank_field import read_blank
+from edge.cameras.phantom import PhantomCamera
 from hematovision.cli import root
 from hematovision.phantom import draw_field
 
@@ -178,6 +179,24 @@ def test_the_scale_is_measured_with_a_camera_too() -> None:
     assert result.exit_code == 0, result.output
     measured = float(result.output.split(" µm per pixel")[0])
     assert measured == pytest.approx(0.15, rel=0.03)
+
+
+def test_a_camera_is_closed_before_the_command_ends_also_where_cells_are_in_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    monkeypatch.setattr(PhantomCamera, "close", closed.append)
+    camera = "phantom:path=selftest,width=640,height=480,um_per_pixel=0.2"
+    result = calibrate("--blank", "--camera", camera, "--out", tmp_path / "blank.png")
+    assert result.exit_code == 1
+    assert "not an empty field" in result.stderr
+    assert closed
+
+
+def test_of_a_folder_every_image_is_measured_as_each_shows_other_cells(smear: Path) -> None:
+    result = calibrate("--camera", f"folder:{smear}")
+    assert result.exit_code == 0, result.output
+    assert "in 2 of 2 images" in result.output
 
 
 def test_a_camera_that_does_not_open_says_so(tmp_path: Path) -> None:
