@@ -89,7 +89,7 @@ class SelfTest:
             ]
             drawn, found, false = drawn + len(near), found + sum(near), false + len(regions) - sum(near)
         said = f"{found} of {drawn} cells found, {false} false"
-        _require(found >= _MIN_FOUND * drawn and false <= (1 - _MIN_FOUND) * drawn, said)
+        _require(drawn > 0 and found >= _MIN_FOUND * drawn and false <= (1 - _MIN_FOUND) * drawn, said)
         return said
 
     def _load(self) -> str:
@@ -108,7 +108,7 @@ class SelfTest:
                 )
                 named, right = named + 1, right + (cell.prediction.class_name == drawn.class_name)
         said = f"{right} of {named} cells named as they were drawn"
-        _require(right >= _MIN_RIGHT * named, said)
+        _require(named > 0 and right >= _MIN_RIGHT * named, said)
         return said
 
     def _count(self) -> str:
