@@ -80,6 +80,10 @@ class _RootGroup(click.Group):
         try:
             return super().invoke(ctx)
         except HematoVisionError as error:
+            before = error.__context__
+            if isinstance(before, HematoVisionError) and not error.__suppress_context__:
+                # What cleaning up after an error failed with does not hide the error itself.
+                click.echo(f"Error: {before}", err=True)
             raise _OneLineError(error) from error
         except ModuleNotFoundError as error:
             raise _OneLineError(_missing_part(error)) from error

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from hematovision import __version__
 from hematovision.cli import root
-from hematovision.errors import HematoVisionError, SettingError
+from hematovision.errors import CameraError, HematoVisionError, SettingError, StuckThreadError
 
 PROGRAM = (sys.executable, "-m", "hematovision")
 
@@ -126,7 +126,7 @@ def test_a_reader_that_has_seen_enough_ends_the_program_quietly() -> None:
 def test_an_error_of_ours_is_one_line_without_a_traceback() -> None:
     finished = in_a_new_process("run", "--camera", "webcam:0")
     assert (finished.returncode, finished.stdout) == (2, "")
-    assert finished.stderr.startswith("Error: no camera is called 'webcam:0'")
+    assert finished.stderr.startswith("Error: no camera is called 'webcam'")
     assert len(finished.stderr.splitlines()) == 1
 
 
@@ -137,10 +137,26 @@ def test_each_kind_of_error_has_its_exit_status(
     def fail(*arguments: object) -> None:
         raise error("this is wrong; do that")
 
-    monkeypatch.setattr("edge.cli.open_camera", fail)
+    monkeypatch.setattr("edge.run_command.open_camera", fail)
     result = CliRunner().invoke(root, ["run", "--camera", "folder:x"])
     assert result.exit_code == status
     assert result.stderr == "Error: this is wrong; do that\n"
+
+
+def test_an_error_is_not_hidden_by_another_that_comes_when_cleaning_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        try:
+            raise CameraError("the cable is out")
+        finally:
+            raise StuckThreadError("the thread 'camera' did not stop")
+
+    monkeypatch.setattr(importlib.import_module("edge.run_command").run, "callback", fail)
+    monkeypatch.setattr(importlib.import_module("edge.run_command").run, "params", [])
+    result = CliRunner().invoke(root, ["run"])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: the cable is out\nError: the thread 'camera' did not stop\n"
 
 
 def test_a_missing_package_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
