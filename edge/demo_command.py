@@ -47,10 +47,11 @@ def demo(model: str | None, runtime: str, out: str | None, timing: bool) -> None
     tally = Tally(classifier.model.manifest)
     console = Console(highlight=False)
     fullest: SeenFrame | None = None
-    with (
-        Live(tally.table(), console=console, transient=True) as live,
-        Pipeline(camera, line) as pipeline,
-    ):
+    pipeline = Pipeline(camera, line)
+    display = Live(
+        console=console, transient=True, get_renderable=lambda: Group(tally.table(), *pipeline.notes())
+    )
+    with pipeline, display:
         for result in pipeline.results():
             if isinstance(result, LostFrame):
                 raise CameraError(result.error)
@@ -58,7 +59,6 @@ def demo(model: str | None, runtime: str, out: str | None, timing: bool) -> None
             score.see(result)
             if fullest is None or _counted_in(result) > _counted_in(fullest):
                 fullest = result
-            live.update(Group(tally.table(), *pipeline.notes()))
     counts = score.score()
     console.print(_beside_truth(tally.differential, Differential(counts.shown_of_class)))
     for text in (

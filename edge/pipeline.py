@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import Lock
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -68,6 +69,7 @@ class Line(ABC):
         self._classifier = classifier
         self._crop = classifier.model.manifest.crop
         self._blank = blank
+        self._lock = Lock()
 
     def see(self, frame: Frame) -> SeenFrame | LostFrame:
         """Look at the next frame.
@@ -81,15 +83,21 @@ class Line(ABC):
                 field = measure_field(frame.image, frame.um_per_pixel, self._blank, frame.small)
         except ImageError as error:
             return LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
-        return self._count(frame, field)
+        with self._lock:
+            return self._count(frame, field)
+
+    def notes(self) -> list[str]:
+        """What is to be said beside the count, a line each. May be called from any thread."""
+        with self._lock:
+            return self._notes()
 
     @abstractmethod
     def _count(self, frame: Frame, field: Field) -> SeenFrame:
         """Find, name and count the cells of a frame."""
 
     @abstractmethod
-    def notes(self) -> list[str]:
-        """What is to be said beside the count, a line each. May be called from another thread."""
+    def _notes(self) -> list[str]:
+        """What is to be said beside the count, a line each."""
 
     def _find(self, field: Field) -> list[CellRegion]:
         with self.times.step("find"):
@@ -143,8 +151,7 @@ class LiveLine(Line):
         )
         return SeenFrame(frame, field, None, cells, tuple(counted))
 
-    def notes(self) -> list[str]:
-        """Frames skipped and why, cells not counted and why, and whether the place was lost."""
+    def _notes(self) -> list[str]:
         tracker = self.tracker
         figures = tracker.figures
         lines = []
@@ -195,8 +202,7 @@ class StillLine(Line):
                 )
         return SeenFrame(frame, field, None, tuple(cells), tuple(counted))
 
-    def notes(self) -> list[str]:
-        """How many cells were cut by the border."""
+    def _notes(self) -> list[str]:
         return [f"Cells not counted: {self._cut} cut by the border of an image."]
 
 

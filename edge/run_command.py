@@ -70,12 +70,16 @@ def run(
     stopped = opened = False
     pipeline = Pipeline(camera, line)
     watch, lamp = ScaleWatch(scale), LampWatch()
-    # What is said beside the display comes above it, unless it goes to a file.
     display = Live(
-        tally.table(), console=console, transient=True, redirect_stderr=Console(stderr=True).is_terminal
+        console=console,
+        transient=True,
+        # Drawn some times a second, not for every frame.
+        get_renderable=lambda: Group(tally.table(), *pipeline.notes()),
+        # What is said beside the display comes above it, unless it goes to a file.
+        redirect_stderr=Console(stderr=True).is_terminal,
     )
     try:
-        with pipeline, display as live:
+        with pipeline, display:
             opened = True
             for result in pipeline.results():
                 tally.add(result)
@@ -84,7 +88,6 @@ def run(
                 else:
                     notice(watch.see(result.frame, camera))
                     notice(lamp.see(result.field))
-                live.update(Group(tally.table(), *pipeline.notes()))
                 if tally.target_reached:
                     break
     except KeyboardInterrupt:
