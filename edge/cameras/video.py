@@ -56,7 +56,8 @@ class VideoCamera(Camera):
             raise CameraError(f"{self.name}: no such file (a pipe or device); record the video to a file")
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise CameraError(f"{self.name}: an image, not a video; write folder:{self.name}")
-        capture = cv2.VideoCapture(self._path)
+        # Decoding on a thread alone: FFmpeg takes all cores otherwise, which the interpreter is to have.
+        capture = cv2.VideoCapture(self._path, cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise CameraError(f"{self.name}: not a video that can be read, or cut short; copy it again")
         width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)

@@ -191,6 +191,17 @@ def test_time_between_the_frames_of_a_video_is_the_videos_own(tmp_path: Path) ->
     np.testing.assert_allclose(np.diff(times), 0.1, atol=0.001)
 
 
+def test_a_video_is_decoded_without_threads_of_its_own(tmp_path: Path) -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    video = write_video(tmp_path / "v.mp4", [PINK] * 10, "mp4v", (640, 480))
+    before = threads()
+    with VideoCamera(str(video), 0.1) as camera:
+        assert threads() == before
+        assert len(list(camera.frames())) == 10
+
+
 def test_a_grey_frame_is_lost_and_a_coloured_one_after_it_is_not(tmp_path: Path) -> None:
     grey, coloured = look(VideoCamera(str(write_video(tmp_path / "v.avi", [(150, 150, 150), PINK])), 0.1))
     assert isinstance(grey, LostFrame)
