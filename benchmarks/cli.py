@@ -107,11 +107,11 @@ def tracker(seeds: int, model: str | None) -> None:
     """Whether every cell is counted once, on drawn slides of 300 cells and more, half of each seen twice.
 
     Exit status 1 where the count of all slides together is off by more than 1 %, more than 1 in 500 counts
-    are of cells counted before, or top-1 is more than 0.5 points below that of single looks at the same cells.
+    are of cells counted before, or top-1 is more than 0.5 points below that of single looks at these cells.
     """
     import cv2
 
-    from benchmarks.tracker import by_hand, total, try_tracker
+    from benchmarks.tracker import FRAME_SIZE, by_hand, total, try_tracker
     from edge.classifier import Classifier, default_model_path
     from edge.phantom_score import LONG_ENOUGH
     from edge.pipeline import live_threads
@@ -129,7 +129,8 @@ def tracker(seeds: int, model: str | None) -> None:
         for seed in range(seeds):
             status.update(f"slide {seed + 1} of {seeds}")
             scene = trial(seed)
-            trials.append(try_tracker(classifier, Scene(scene.smear, tuple(by_hand(seed, scene.poses)))))
+            scene = Scene(scene.smear, tuple(by_hand(seed, scene.poses)))
+            trials.append(try_tracker(classifier, scene, FRAME_SIZE))
             table.add_row(str(seed), *_tracker_row(trials[-1].score))
     everything = total(trials)
     table.add_section()

@@ -14,6 +14,8 @@ from edge.pipeline import LiveLine, SeenFrame
 from hematovision.phantom import Microscope, Pose, Slide
 from hematovision.phantom.stage import Scene
 
+#: Frames of a trial, width and height in pixels.
+FRAME_SIZE = 1280, 960
 #: How far the count over all slides may be from the cells shown long enough, as a share of these.
 MAX_COUNT_ERROR = 0.01
 #: Share of the counts that may be of cells counted before.
@@ -88,10 +90,10 @@ def by_hand(seed: int, poses: Sequence[Pose]) -> list[Pose]:
     return given
 
 
-def try_tracker(classifier: Classifier, scene: Scene) -> TrackerTrial:
-    """Count the cells of one scene. Raises as the classifier does."""
+def try_tracker(classifier: Classifier, scene: Scene, frame_size: tuple[int, int]) -> TrackerTrial:
+    """Count the cells of one scene in frames of so many pixels. Raises as the classifier does."""
     seed = scene.smear.seed
-    microscope = Microscope(Slide(scene.smear), seed=seed)
+    microscope = Microscope(Slide(scene.smear), *frame_size, seed=seed)
     line, score = LiveLine(classifier), PhantomScore()
     for sequence, pose in enumerate(scene.poses):
         view = microscope.look(pose)
@@ -116,9 +118,11 @@ def try_tracker(classifier: Classifier, scene: Scene) -> TrackerTrial:
 
 
 def total(trials: Sequence[TrackerTrial]) -> Totals:
-    """All trials together; each has cells that were counted."""
+    """All trials together."""
     scores = [trial.score for trial in trials]
-    cells = [score.counted - score.nothing for score in scores]
+    # Top-1 of no cells is no number.
+    cells = [(score, score.counted - score.nothing) for score in scores if score.counted > score.nothing]
+    of_all = max(sum(number for _, number in cells), 1)
     return Totals(
         shown=sum(score.shown for score in scores),
         missed=sum(score.missed for score in scores),
@@ -126,6 +130,6 @@ def total(trials: Sequence[TrackerTrial]) -> Totals:
         briefly=sum(score.briefly for score in scores),
         twice=sum(score.twice for score in scores),
         nothing=sum(score.nothing for score in scores),
-        top1=float(np.average([score.top1 for score in scores], weights=cells)),
-        single_top1=float(np.average([score.single_top1 for score in scores], weights=cells)),
+        top1=sum(score.top1 * number for score, number in cells) / of_all,
+        single_top1=sum(score.single_top1 * number for score, number in cells) / of_all,
     )

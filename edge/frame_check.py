@@ -14,7 +14,7 @@ from hematovision.images import RGBImage
 from hematovision.optics import Field
 
 #: A frame counts as blurred below this share of the sharpness that the slide and the camera have shown. It is
-#: reached at a blur of 0.35 µm, or a smear of 1.5 µm.
+#: reached at a blur of 0.35 to 0.45 µm, or a smear of 1.5 to 2.5 µm.
 MIN_SHARE_OF_BEST = 0.4
 #: Above this share of pixels white in every channel a frame is over-exposed: glass has no colour left, and
 #: pale stain is lost with it. It is reached at 1.25 to 1.3 times a usual exposure; at 1.2 nothing is lost.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hematovision.optics import Field
 
-#: Two pictures show a common part of the slide if they correlate by so much over it.
+#: Two pictures show a common part of the slide only if they correlate by so much over it.
 MIN_CORRELATION = 0.65
 #: Less in common than this share of a field is not looked for: phase correlation does not find it.
 MIN_OVERLAP = 0.15
@@ -42,6 +42,8 @@ _TAPER = 0.2  # of each side: what enters and leaves at the borders must not sta
 _FINEST_PX = 1.0  # finer than this is noise
 _PEAKS = 3
 _CERTAIN = 0.85  # no other way is tried
+# By so much must a way that was not expected correlate better than any other, lest rows of cells deceive.
+_LEAD, _SAME_WAY_UM = 0.15, 5.0
 _PEAK_REACH_PX = 3
 _SQUARE = 4
 # A picture becomes a key where none kept has so much in common with it.
@@ -132,19 +134,21 @@ def measure_motion(
     if not earlier.like(later):
         return None
     px_x, px_y = later.um_per_pixel
-    best: Motion | None = None
+    candidates: list[tuple[Motion, float]] = []
     for x, y in _displacements(earlier, later):
-        match = _match(earlier.levels, later.levels, round(x), round(y))
+        correlation, spots = _match(earlier.levels, later.levels, round(x), round(y))
         # The slide moves through the picture against the way of the frame over the slide.
-        way = -x * px_x, -y * px_y
-        sure = match.correlation >= MIN_CORRELATION and (
-            match.spots >= MIN_SPOTS or (expected is not None and math.dist(way, expected) <= MAX_SURPRISE_UM)
-        )
-        if sure and (best is None or match.correlation > best.correlation):
-            best = Motion(*way, match.correlation)
-            if match.correlation >= _CERTAIN:
-                break
-    return best
+        candidates.append((Motion(-x * px_x, -y * px_y, correlation), spots))
+        if correlation >= _CERTAIN and spots >= MIN_SPOTS:
+            break
+    best, spots = max(candidates, key=lambda one: one[0].correlation)
+    if best.correlation < MIN_CORRELATION:
+        return None
+    if expected is not None and math.dist(best[:2], expected) <= MAX_SURPRISE_UM:
+        return best
+    others = (one.correlation for one, _ in candidates if math.dist(one[:2], best[:2]) > _SAME_WAY_UM)
+    alone = best.correlation >= _CERTAIN or best.correlation >= max(others, default=0.0) + _LEAD
+    return best if alone and spots >= MIN_SPOTS else None
 
 
 _Known = tuple[Position, Picture]

@@ -34,8 +34,8 @@ MAX_LOOKS = 4
 #: A nucleus found no farther than this from where a known one must be is the same. Two neighbours' centres
 #: are 8 µm apart or more, the place and the box of a nucleus are certain to 1 µm or so.
 MATCH_UM = 4.0
-#: Two cells confirmed at a smaller distance would be one: a nucleus seen in two parts, or two seen as one.
-SAME_CELL_UM = 5.0
+#: Two cells confirmed at a smaller distance would be one: a nucleus found in two parts, or two found as one.
+SAME_CELL_UM = 7.0
 
 # A cell that is not seen in so many frames that must show it is not there.
 _MISSES = 10
@@ -49,6 +49,7 @@ _MARGIN_UM = 40.0
 
 _Rectangle = tuple[float, float, float, float]  # left, top, right, bottom on the slide in µm
 _NOWHERE: _Rectangle = (0.0, 0.0, 0.0, 0.0)
+_EVERYWHERE: _Rectangle = (-math.inf, -math.inf, math.inf, math.inf)
 
 
 class SkipReason(StrEnum):
@@ -159,13 +160,13 @@ class Track:
     def __init__(self, number: int, first_seen: datetime) -> None:
         self.number = number
         self.first_seen = self.last_seen = first_seen
-        #: The nucleus's box on the slide, and what the frame showed that it was seen in.
+        #: The nucleus's box on the slide; and where it is known: of a cut one, in the frame that cut it.
         self.box_um = self.window_um = _NOWHERE
         #: Whether it was ever seen whole.
         self.whole = False
         #: In the latest frame: how much a look at it counts, and its focus. A cut nucleus's counts nothing.
         self.view = self.focus = 0.0
-        self.looks: list[Look] = []
+        self.looks: tuple[Look, ...] = ()
         #: Whether nothing more is asked of it, and whether it was counted.
         self.settled = self.counted = False
         self.misses = 0
@@ -288,7 +289,7 @@ class Tracker:
         for track, prediction, crop in zip(tracks, predictions, crops, strict=True):
             if not track.wants_look:
                 continue
-            track.looks.append(Look(prediction, track.view))
+            track.looks += (Look(prediction, track.view),)
             self._keep_crop(track, crop)
             if is_settled(track.looks):
                 cell = self._settle(track)
@@ -332,7 +333,7 @@ class Tracker:
         if whole:
             track.view = max(region.focus, _MIN_FOCUS) * self._share_in_view(place, region.center)
         if whole or (not track.whole and _area(box) >= _area(track.box_um)):
-            track.box_um, track.window_um = box, place.window_um
+            track.box_um, track.window_um = box, _EVERYWHERE if whole else place.window_um
         if whole and not track.whole:
             track.whole = True
             self._cut -= 1
@@ -369,7 +370,7 @@ class Tracker:
         """End the vote on a track; a cell, unless it is one that was counted."""
         pooled, looks = pool(track.looks), len(track.looks)
         kept = self._crops.pop(track.number)
-        track.settled, track.looks = True, []
+        track.settled, track.looks = True, ()
         self._unconfirmed -= 1
         if any(
             other.counted and math.dist(other.position_um, track.position_um) < SAME_CELL_UM
