@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from threading import Lock
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -69,7 +68,7 @@ class Line(ABC):
         self._classifier = classifier
         self._crop = classifier.model.manifest.crop
         self._blank = blank
-        self._lock = Lock()
+        self._said: list[str] = []
 
     def see(self, frame: Frame) -> SeenFrame | LostFrame:
         """Look at the next frame.
@@ -83,13 +82,13 @@ class Line(ABC):
                 field = measure_field(frame.image, frame.um_per_pixel, self._blank, frame.small)
         except ImageError as error:
             return LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
-        with self._lock:
-            return self._count(frame, field)
+        seen = self._count(frame, field)
+        self._said = self._notes()
+        return seen
 
     def notes(self) -> list[str]:
-        """What is to be said beside the count, a line each. May be called from any thread."""
-        with self._lock:
-            return self._notes()
+        """What is to be said beside the count as of the last frame, a line each. Any thread may ask."""
+        return self._said.copy()
 
     @abstractmethod
     def _count(self, frame: Frame, field: Field) -> SeenFrame:

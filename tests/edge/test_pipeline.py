@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.cameras import Camera, Frame, LostFrame
-from edge.classifier import Classifier
+from edge.classifier import Classifier, Prediction
 from edge.pipeline import LiveLine, Pipeline, SeenFrame, StillLine
 from hematovision.blank_field import BlankField
 from hematovision.errors import CameraError, ModelFileError, SettingError, StuckThreadError
@@ -182,6 +182,25 @@ def test_a_camera_that_hangs_is_an_error_that_names_the_thread(classifier: Class
         for thread in threading.enumerate():
             if thread.name == "capture":
                 thread.join(5)
+
+
+def test_what_is_said_beside_the_count_waits_for_no_frame(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = StillLine(classifier)
+    said: list[list[str]] = []
+    predict = classifier.predict
+
+    def predict_while_asked(crops: np.ndarray) -> list[Prediction]:
+        asking = threading.Thread(target=lambda: said.append(line.notes()), daemon=True)
+        asking.start()
+        asking.join(5)
+        return predict(crops)
+
+    monkeypatch.setattr(classifier, "predict", predict_while_asked)
+    for number in range(2):
+        line.see(Frame.now(FIELD.image, number, UM_PER_PIXEL, ""))
+    assert said == [[], ["Cells not counted: 0 cut by the border of an image."]]
 
 
 def test_a_slide_begun_anew_knows_none_of_the_cells(classifier: Classifier) -> None:
