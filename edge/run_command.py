@@ -67,7 +67,7 @@ def run(
     console = Console(highlight=False)
     console.print(made_with(classifier, scale), markup=False, soft_wrap=True)
     ended: HematoVisionError | None = None
-    stopped = opened = False
+    stopped = opened = losing = False
     pipeline = Pipeline(camera, line)
     watch, lamp = ScaleWatch(scale), LampWatch()
     display = Live(
@@ -84,8 +84,12 @@ def run(
             for result in pipeline.results():
                 tally.add(result)
                 if isinstance(result, LostFrame):
-                    notice(f"Error: {result.error}")
+                    # A camera in the dark loses thirty a second: the first is said, all are counted.
+                    if not (camera.live and losing):
+                        notice(f"Error: {result.error}")
+                    losing = True
                 else:
+                    losing = False
                     notice(watch.see(result.frame, camera))
                     notice(lamp.see(result.field))
                 if tally.target_reached:
@@ -102,11 +106,11 @@ def run(
         console.print(text, markup=False, soft_wrap=True)
     if timing:
         console.print(line.times.table())
-    if stopped:
+    if stopped and not camera.live:
         click.echo("Stopped before the last frame.", err=True)
     if ended is not None:
         raise ended
-    if tally.lost:
+    if tally.lost and not camera.live:  # a live camera gives another
         raise SystemExit(1)
 
 

@@ -23,6 +23,7 @@ from edge.cameras import Frame, LostFrame
 from edge.cameras.phantom import PhantomCamera
 from edge.pipeline import Pipeline, SeenFrame
 from edge.stills import NamedField, name_frames
+from edge.threads import Handover
 from hematovision.blank_field import BlankField
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.cli import root
@@ -434,6 +435,27 @@ def test_what_was_counted_is_shown_also_where_the_camera_stops(
     assert result.exit_code == 1
     assert "looked at, 0 could not be used" in result.stdout
     assert "Error: phantom: the cable is out" in result.stderr
+
+
+def test_frames_that_a_live_camera_loses_are_said_once_until_it_has_recovered_and_are_no_failure(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = PhantomCamera.frames
+
+    def flickering(camera: PhantomCamera) -> Iterator[Frame | LostFrame]:
+        for number, frame in enumerate(islice(frames(camera), 30)):
+            dark = number in {3, 4, 5, 6, 20}
+            yield LostFrame(number, "phantom", f"frame {number} is black") if dark else frame
+
+    monkeypatch.setattr(PhantomCamera, "frames", flickering)
+    monkeypatch.setattr(PhantomCamera, "live", True)
+    # None is overtaken, so that it is certain which are seen.
+    monkeypatch.setattr("edge.pipeline.Handover", lambda size, newest_only=False: Handover(size))
+    camera = "phantom:path=selftest,width=640,height=480,um_per_pixel=0.2"
+    result = call("run", "--camera", camera, "--model", model_path, "--um-per-pixel", 0.2)
+    assert result.exit_code == 0, result.output
+    assert re.findall(r"Error: frame (\d+) is black", result.stderr) == ["3", "20"]
+    assert "5 could not be used" in result.stdout
 
 
 def test_a_live_camera_needs_to_be_told_its_scale(model_path: Path) -> None:
