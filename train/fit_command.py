@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from edge.classifier import probabilities
 from hematovision.crops import CropSize
 from hematovision.errors import DataSetError, SettingError, reason_of
-from hematovision.model_file import Manifest, file_hash, write_atomically, write_keras_manifest
+from hematovision.model_file import (
+    Manifest,
+    file_hash,
+    read_keras_manifest,
+    write_atomically,
+    write_keras_manifest,
+)
 from train.audit import CellComparison
 from train.cells import CellSet, read_side, read_varied_training
 from train.console import (
@@ -47,7 +53,10 @@ from train.selection import Selection, require_names, select, shared_cells, trai
     help="Folder of the run.",
 )
 @click.option(
-    "--weights", default="imagenet", show_default=True, help="'imagenet', fetched by Keras, or a local file."
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    help="'imagenet', fetched by Keras; a local file of such weights; or a .keras file to go on from.",
 )
 @click.option(
     "--apart",
@@ -98,6 +107,8 @@ def fit(
     if weights != "imagenet" and not os.path.isfile(weights):  # noqa: PTH113 (raises nothing)
         raise SettingError(f"--weights {weights}: no such file; give 'imagenet' or a file of weights")
     selection = _select(data, apart, fit_settings.seed, folder)
+    if Path(weights).suffix == ".keras":
+        _require_same_development(Path(weights), selection)
     record = _settings_record(fit_settings, weights)
     with progress_bars() as progress:
         training = read_varied_training(
@@ -202,6 +213,16 @@ def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) 
         f"image or their cell has two labels; {len(kin)} others overlap another."
     )
     return select(datasets, left_out, kin, seed)
+
+
+def _require_same_development(path: Path, selection: Selection) -> None:
+    """Refuse to go on from a model that has learnt what is to be chosen on now."""
+    key = "development_sha256"
+    if read_keras_manifest(path).training.get(key) != selection.record()[key]:
+        raise SettingError(
+            f"{path}: was trained with another development side, of which it has learnt cells that this run "
+            "would choose on; give the same data and --seed"
+        )
 
 
 def _digest_of_files(groups: Sequence[Sequence[LabelledImage]]) -> str:

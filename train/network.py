@@ -23,12 +23,20 @@ def build_network(side_px: int, weights: str | Path) -> keras.Model:
 
     Args:
         side_px: a multiple of 32.
-        weights: "imagenet" (fetched by Keras), or a file of weights for ``MobileNetV2(include_top=False)``.
+        weights: "imagenet" (fetched by Keras), a file of weights for ``MobileNetV2(include_top=False)``, or a
+            ``.keras`` file made by `train fit`, to go on from.
 
     Raises:
         ModelFileError: the weights cannot be had or are of another network.
     """
     shape = (side_px, side_px, 3)
+    if Path(weights).suffix == ".keras":
+        network = load_network(weights)
+        if network.input_shape != (None, *shape):
+            raise ModelFileError(
+                f"{weights}: takes crops of {network.input_shape[1:]}, not {shape}; give the same --crop-px"
+            )
+        return network
     if str(weights) == "imagenet":
         try:
             backbone = keras.applications.MobileNetV2(

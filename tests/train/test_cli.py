@@ -46,6 +46,18 @@ def test_fit_says_what_is_wrong(folder: Path, options: list[str], status: int, c
     assert isinstance(result.exception, SystemExit)
 
 
+def test_fit_does_not_go_on_from_a_model_that_has_learnt_what_it_would_choose_on(folder: Path) -> None:
+    model = folder.parent / "model.keras"
+    model.write_bytes(b"one model")
+    write_keras_manifest(
+        model, Manifest(CropSize(20.0, 32), 1.0, 0.5, training={"development_sha256": "another"})
+    )
+    arguments = ("train", "fit", f"{folder}@0.1", "--out", folder.parent / "run", "--weights", model)
+    result = hematovision(*arguments)
+    assert result.exit_code == 2
+    assert "was trained with another development side" in result.output
+
+
 def test_evaluate_refuses_a_keras_file_that_its_manifest_was_not_written_for(folder: Path) -> None:
     model = folder.parent / "model.keras"
     model.write_bytes(b"one model")

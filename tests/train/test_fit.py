@@ -159,6 +159,19 @@ def test_the_network_takes_crops_as_they_are_and_gives_four_logits(
         load_network(tmp_path / "cut.keras")
 
 
+def test_a_model_made_before_is_gone_on_from(tmp_path: Path, backbone_weights: Path) -> None:
+    first = build_network(32, backbone_weights)
+    first.save(tmp_path / "first.keras")
+    second = build_network(32, tmp_path / "first.keras")
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [layer.trainable for layer in first._flatten_layers()] == [
+        layer.trainable for layer in second._flatten_layers()
+    ]
+    with pytest.raises(ModelFileError, match="--crop-px"):
+        build_network(64, tmp_path / "first.keras")
+
+
 def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w.weights.h5").write_text("not weights")
     with pytest.raises(ModelFileError, match="cannot be loaded"):
