@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from edge.cameras import Frame
 from edge.classifier import Prediction, decide
 from edge.frame_check import FocusMemory, is_overexposed, sharpness
+from edge.rectangle import EVERYWHERE, Rectangle
 from edge.stage_motion import MIN_CONTRAST, Position, Stage, make_picture
 from hematovision.cell_classes import UNCLASSIFIED
 from hematovision.finder import CellRegion
 from hematovision.optics import Field
 
-#: A frame is moving that shows the slide farther from where the frame before did: exposed for all the time
-#: between the two, it is smeared by as much, and by no more than costs nothing (see `edge.frame_check`).
+#: A frame is moving that shows the slide farther from where the frame before did. One exposed for all the
+#: time between the two is smeared by as much, and so much costs next to nothing (see `edge.frame_check`).
 MAX_MOTION_UM = 1.5
 #: A cell is confirmed when one class leads all others by so many looks,
 AGREEING_LOOKS = 3
@@ -46,10 +47,6 @@ _CROPS_KEPT = 32
 _MIN_FOCUS, _MIN_PROBABILITY = 1e-6, 1e-6
 # Tracks this far outside the frame are at hand; which these are is looked up again after half of it.
 _MARGIN_UM = 40.0
-
-_Rectangle = tuple[float, float, float, float]  # left, top, right, bottom on the slide in µm
-_NOWHERE: _Rectangle = (0.0, 0.0, 0.0, 0.0)
-_EVERYWHERE: _Rectangle = (-math.inf, -math.inf, math.inf, math.inf)
 
 
 class SkipReason(StrEnum):
@@ -79,10 +76,10 @@ class Place:
     captured_at: datetime
 
     @property
-    def window_um(self) -> _Rectangle:
+    def window_um(self) -> Rectangle:
         """What the frame shows."""
         (width, height), (_, x, y) = self.size_um, self.position
-        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+        return Rectangle(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
     def on_slide(self, point: tuple[float, float]) -> tuple[float, float]:
         """A point of the frame, (x, y) in pixels, the first's middle being (0, 0), on the slide in µm."""
@@ -161,7 +158,7 @@ class Track:
         self.number = number
         self.first_seen = self.last_seen = first_seen
         #: The nucleus's box on the slide; and where it is known: of a cut one, in the frame that cut it.
-        self.box_um = self.window_um = _NOWHERE
+        self.box_um = self.window_um = Rectangle(0.0, 0.0, 0.0, 0.0)
         #: Whether it was ever seen whole.
         self.whole = False
         #: In the latest frame: how much a look at it counts, and its focus. A cut nucleus's counts nothing.
@@ -174,7 +171,7 @@ class Track:
     @property
     def position_um(self) -> tuple[float, float]:
         """Middle of the nucleus's box on the slide."""
-        return _middle(self.box_um)
+        return self.box_um.middle
 
     @property
     def wants_look(self) -> bool:
@@ -213,12 +210,11 @@ class Tracker:
     @property
     def areas_note(self) -> str | None:
         """What is to be said beside the count, where a cell may have been counted more than once."""
-        if self.areas < 2:
+        lost = self.areas - 1
+        if lost < 1:
             return None
-        return (
-            f"The slide was lost sight of: this is area {self.areas}. "
-            "Cells seen before it may be counted again."
-        )
+        times = "once" if lost == 1 else f"{lost} times"
+        return f"The place on the slide was lost {times}: cells seen before may be counted again."
 
     @property
     def figures(self) -> Figures:
@@ -248,7 +244,10 @@ class Tracker:
         return Place(position, picture.size_um, field.um_per_pixel, frame.captured_at)
 
     def follow(self, place: Place, regions: Sequence[CellRegion]) -> list[Track]:
-        """The track of each region of a frame, in the same order; a new one where none is known."""
+        """The track of each region of a frame, in the same order: the nearest known one, or a new one.
+
+        No track gets two regions of a frame.
+        """
         self._look_up(place)
         window = place.window_um
         boxes = [_box_on_slide(place, region) for region in regions]
@@ -305,17 +304,16 @@ class Tracker:
         """Make the cells of an area part of another, by a position in each that are the same place."""
         moved = same.x_um - position.x_um, same.y_um - position.y_um
         for track in self._tracks.pop(position.area, {}).values():
-            track.box_um, track.window_um = _moved(track.box_um, moved), _moved(track.window_um, moved)
+            track.box_um, track.window_um = track.box_um.moved(*moved), track.window_um.moved(*moved)
             self._tracks.setdefault(same.area, {})[track.number] = track
         self._around = None
 
     def _look_up(self, place: Place) -> None:
         if self._around is not None and place.position.distance_um(self._around) <= _MARGIN_UM / 2:
             return
-        left, top, right, bottom = place.window_um
-        wide = left - _MARGIN_UM, top - _MARGIN_UM, right + _MARGIN_UM, bottom + _MARGIN_UM
+        wide = place.window_um.wider(_MARGIN_UM)
         tracks = self._tracks.setdefault(place.position.area, {}).values()
-        self._at_hand = [track for track in tracks if _holds(wide, track.box_um)]
+        self._at_hand = [track for track in tracks if wide.holds(track.box_um)]
         self._around = place.position
 
     def _begin(self, place: Place) -> Track:
@@ -326,14 +324,14 @@ class Tracker:
         self._at_hand.append(track)
         return track
 
-    def _see(self, track: Track, place: Place, region: CellRegion, box: _Rectangle) -> None:
+    def _see(self, track: Track, place: Place, region: CellRegion, box: Rectangle) -> None:
         track.last_seen, track.misses = place.captured_at, 0
         track.focus, track.view = region.focus, 0.0
         whole = not region.touches_border
         if whole:
             track.view = max(region.focus, _MIN_FOCUS) * self._share_in_view(place, region.center)
-        if whole or (not track.whole and _area(box) >= _area(track.box_um)):
-            track.box_um, track.window_um = box, _EVERYWHERE if whole else place.window_um
+        if whole or (not track.whole and box.area >= track.box_um.area):
+            track.box_um, track.window_um = box, EVERYWHERE if whole else place.window_um
         if whole and not track.whole:
             track.whole = True
             self._cut -= 1
@@ -341,15 +339,13 @@ class Tracker:
 
     def _share_in_view(self, place: Place, center: tuple[float, float]) -> float:
         x, y = place.on_slide(center)
-        half = self._crop_side_um / 2
-        seen = _common((x - half, y - half, x + half, y + half), place.window_um)
-        return _area(seen) / self._crop_side_um**2
+        square = Rectangle(x, y, x, y).wider(self._crop_side_um / 2)
+        return square.common(place.window_um).area / square.area
 
     def _miss(self, place: Place, seen: set[int]) -> None:
-        left, top, right, bottom = place.window_um
-        inner = left + _BORDER_UM, top + _BORDER_UM, right - _BORDER_UM, bottom - _BORDER_UM
+        inner = place.window_um.wider(-_BORDER_UM)
         for track in list(self._at_hand):
-            if track.settled or track.number in seen or not _holds(inner, track.box_um):
+            if track.settled or track.number in seen or not inner.holds(track.box_um):
                 continue
             track.misses += 1
             if track.misses == _MISSES:
@@ -415,44 +411,18 @@ def pool(looks: Sequence[Look]) -> NDArray[np.float64]:
     return powers / powers.sum()
 
 
-def _box_on_slide(place: Place, region: CellRegion) -> _Rectangle:
+def _box_on_slide(place: Place, region: CellRegion) -> Rectangle:
     left, top, _, _ = place.window_um
     x, y, width, height = (side * place.um_per_pixel for side in region.box)
-    return left + x, top + y, left + x + width, top + y + height
+    return Rectangle(left + x, top + y, left + x + width, top + y + height)
 
 
-def _distance_um(box: _Rectangle, window: _Rectangle, track: Track) -> float:
+def _distance_um(box: Rectangle, window: Rectangle, track: Track) -> float:
     """How far a box found in a frame is from a track's, by what both frames show of the two."""
-    if not _area(_common(box, _wider(track.box_um))):
+    if not box.common(track.box_um.wider(MATCH_UM)).area:
+        return math.inf  # as of nearly all, and quickly told
+    both = window.common(track.window_um)
+    one, other = box.common(both), track.box_um.common(both)
+    if not (one.area and other.area):
         return math.inf
-    common = _common(window, track.window_um)
-    one, other = _common(box, common), _common(track.box_um, common)
-    if not (_area(one) and _area(other)):
-        return math.inf
-    return math.dist(_middle(one), _middle(other))
-
-
-def _wider(of: _Rectangle) -> _Rectangle:
-    return of[0] - MATCH_UM, of[1] - MATCH_UM, of[2] + MATCH_UM, of[3] + MATCH_UM
-
-
-def _moved(of: _Rectangle, way: tuple[float, float]) -> _Rectangle:
-    return of[0] + way[0], of[1] + way[1], of[2] + way[0], of[3] + way[1]
-
-
-def _common(a: _Rectangle, b: _Rectangle) -> _Rectangle:
-    """What two rectangles share; one of no area where they share nothing."""
-    left, top, right, bottom = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
-    return left, top, max(left, right), max(top, bottom)
-
-
-def _area(of: _Rectangle) -> float:
-    return (of[2] - of[0]) * (of[3] - of[1])
-
-
-def _middle(of: _Rectangle) -> tuple[float, float]:
-    return (of[0] + of[2]) / 2, (of[1] + of[3]) / 2
-
-
-def _holds(outer: _Rectangle, inner: _Rectangle) -> bool:
-    return outer[0] <= inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
+    return math.dist(one.middle, other.middle)
