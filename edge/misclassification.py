@@ -20,7 +20,8 @@ class Misclassification:
 
     ``rates``: for each data set its name and (4, 4) float64, rows truth and columns name in the order of
     `CLASS_NAMES`: the share of all cells of that truth. What a row lacks to 1 was left unclassified or not
-    found. ``too_small``: data sets left out, for fewer than `MIN_ORIGINALS` cells of some class.
+    found. ``too_small``: data sets left out, for fewer than `MIN_ORIGINALS` cells of some class, or none of
+    them named right, so that no count of that name could be explained.
     """
 
     rates: tuple[tuple[str, NDArray[np.float64]], ...]
@@ -39,7 +40,8 @@ class Misclassification:
                 if "named" not in one:
                     continue
                 rows = [one["named"][truth] for truth in CLASS_NAMES]
-                if min(row["originals"] for row in rows) < MIN_ORIGINALS:
+                right = [row[truth] for truth, row in zip(CLASS_NAMES, rows, strict=True)]
+                if min(row["originals"] for row in rows) < MIN_ORIGINALS or min(right) == 0:
                     too_small.append(one["name"])
                     continue
                 cells = np.array([[row["cells"]] for row in rows], np.float64)

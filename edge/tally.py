@@ -102,7 +102,8 @@ class Tally:
         measured = self._misclassification
         behind = measured.behind(self.differential.counts)
         left_out = (
-            f" Too few cells of a class (under {MIN_ORIGINALS}) to go by: {', '.join(measured.too_small)}."
+            f" Too few cells of a class (under {MIN_ORIGINALS}, or none named right) to go by: "
+            f"{', '.join(measured.too_small)}."
             if measured.too_small
             else ""
         )

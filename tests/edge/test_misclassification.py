@@ -83,6 +83,12 @@ def test_a_data_set_with_few_originals_of_a_class_is_left_out_and_named() -> Non
     assert measured.too_small == ("few", "copies")
 
 
+def test_a_data_set_of_which_a_class_was_never_named_right_explains_no_count_of_that_name() -> None:
+    measured = Misclassification.of({"sets": [record("declines", np.diag([0.9, 0.8, 0.9, 0.0]))]})
+    assert measured.too_small == ("declines",)
+    assert measured.behind((0, 0, 0, 5)) is None
+
+
 @pytest.mark.parametrize("accuracy", [{}, {"sets": []}, {"sets": [{"name": "older", "accuracy": 0.9}]}])
 def test_what_was_not_measured_says_nothing(accuracy: dict[str, Any]) -> None:
     assert Misclassification.of(accuracy) == Misclassification(())

@@ -149,7 +149,7 @@ def test_how_far_misclassification_alone_could_move_each_class_is_said_in_a_line
     assert "measured on good, poor" in line
     # 2 % of 61.2 neutrophils are 1.2 of the 3 eosinophils.
     assert "neutrophil 60–62, eosinophil 1–3, monocyte 6–6, lymphocyte 31–31." in line
-    assert "under 10) to go by: few." in line
+    assert "under 10, or none named right) to go by: few." in line
 
 
 @pytest.mark.parametrize(("wrong", "said"), [(0.2, "could"), (0.02, "would not")])
