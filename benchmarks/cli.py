@@ -142,7 +142,8 @@ def tracker(seeds: int, model: str | None) -> None:
         f"shown: whole in {LONG_ENOUGH} good frames or more (standing, in focus, not over-exposed); briefly: "
         "counted, but shown in fewer; none: counted where no cell is; single: looks before the count.",
         f"Count {everything.count_error:+.2%}, counted twice {everything.share_twice:.2%}, top-1 "
-        f"{100 * (everything.top1 - everything.single_top1):+.2f} points against single looks.",
+        f"{100 * (everything.top1 - everything.single_top1):+.2f} points against single looks; "
+        f"{everything.right} counts are under the class drawn.",
         f"{frames} frames, skipped: {', '.join(f'{n} {reason}' for reason, n in skipped.most_common())}; "
         f"tracking took {sum(one.track_ms * one.frames for one in trials) / frames:.2f} ms of processor time "
         "a frame.",

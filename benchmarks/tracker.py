@@ -42,9 +42,10 @@ class TrackerTrial:
 
 @dataclass(frozen=True)
 class Totals:
-    """All slides together; ``top1`` of the counted cells and of single looks at them are means over cells.
+    """All slides together.
 
-    Cells counted that were not shown long enough are left out of the count's error: they are no mistake.
+    ``right`` counts are under the class drawn; ``top1`` of the counted cells, and of single looks at them, are
+    means over cells. Cells counted that were not shown long enough are left out of the count's error: they are no mistake.
     """
 
     shown: int
@@ -53,6 +54,7 @@ class Totals:
     briefly: int
     twice: int
     nothing: int
+    right: int
     top1: float
     single_top1: float
 
@@ -130,6 +132,7 @@ def total(trials: Sequence[TrackerTrial]) -> Totals:
         briefly=sum(score.briefly for score in scores),
         twice=sum(score.twice for score in scores),
         nothing=sum(score.nothing for score in scores),
+        right=sum(score.right for score in scores),
         top1=sum(score.top1 * number for score, number in cells) / of_all,
         single_top1=sum(score.single_top1 * number for score, number in cells) / of_all,
     )
