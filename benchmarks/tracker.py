@@ -44,8 +44,9 @@ class TrackerTrial:
 class Totals:
     """All slides together.
 
-    ``right`` counts are under the class drawn; ``top1`` of the counted cells, and of single looks at them, are
-    means over cells. Cells counted that were not shown long enough are left out of the count's error: they are no mistake.
+    ``right`` counts are under the class drawn; ``top1`` of the counted cells, and of single looks at them,
+    are means over cells. Cells counted that were not shown long enough are left out of the count's error:
+    they are no mistake.
     """
 
     shown: int
