@@ -529,6 +529,16 @@ def test_classify_loads_nothing_that_a_device_lacks_or_that_is_slow(smear: Path,
     assert not loaded & {"tensorflow", "keras", "matplotlib", "sklearn", "scipy", "train", "convert"}
 
 
+def test_a_command_of_the_device_has_no_threads_that_it_did_not_ask_for() -> None:
+    code = (
+        "import os; from hematovision.cli import root; root.get_command(None, 'run'); "
+        "import numpy; numpy.ones((500, 500)) @ numpy.ones((500, 500)); "
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout == "1\n"
+
+
 def test_the_whole_device_imports_no_tensorflow() -> None:
     code = (
         "import importlib, pkgutil, sys, edge; "
