@@ -2,6 +2,6 @@
 
 import os
 
-# The device's matrices are small: helper threads of NumPy's library would mostly wait for work, at full speed,
+# The device's matrices are small: helper threads of NumPy's library would mostly wait, at full speed, for work
 # on the cores that capture and interpreter are to have. NumPy reads this when it is loaded, which is later.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
