@@ -7,8 +7,7 @@ not, whatever the smear is like.
 """
 
 import math
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -31,8 +30,8 @@ MAX_SURPRISE_UM = 15.0
 #: A picture with less contrast (standard deviation of green transmittance) shows nothing to go by: half a
 #: red cell in a field of 128 x 96 µm has this much.
 MIN_CONTRAST = 0.01
-#: Pictures kept to find a place again, the last used; each has 20 to 65 kB.
-KEYS_KEPT = 64
+#: Pictures kept to find a place by, spread over all that was seen; each has 20 to 65 kB.
+KEYS_KEPT = 128
 
 # A red cell is 9 pixels wide.
 _PICTURE_UM_PER_PIXEL = 0.8
@@ -46,10 +45,10 @@ _CERTAIN = 0.85  # no other way is tried
 _LEAD, _SAME_WAY_UM = 0.15, 5.0
 _PEAK_REACH_PX = 3
 _SQUARE = 4
-# A picture becomes a key where none kept has so much in common with it.
-_KEY_OVERLAP = 0.6
-# One kept is laid on where it has so much in common by its position, which may be some µm off.
-_NEAR_OVERLAP = 0.2
+# A picture becomes a key where none kept has this share of a field in common with it.
+_KEY_SHARE = 0.6
+# It is laid on a key that has so much in common with it by its position, which may be some µm off.
+_NEAR_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +154,32 @@ _Known = tuple[Position, Picture]
 _STANDING = (0.0, 0.0)
 
 
+class _Album:
+    """Pictures whose positions are known."""
+
+    def __init__(self, known: Sequence[_Known] = ()) -> None:
+        self.known = known
+        self.places = np.array([position for position, _ in known]).reshape(-1, 3)
+
+    def shares(self, picture: Picture, position: Position) -> NDArray[np.float64]:
+        """Share of a field that each has in common with a picture taken at a position, by their positions."""
+        common = 1 - np.abs(self.places[:, 1:] - position[1:]) / picture.size_um
+        return common.clip(0).prod(axis=1) * (self.places[:, 0] == position.area)
+
+    def nearest(self, picture: Picture, position: Position) -> list[_Known]:
+        """The one that has most in common with a picture, if it is enough to tell."""
+        shares = self.shares(picture, position)
+        return [self.known[int(shares.argmax())]] if shares.max(initial=0.0) > _NEAR_SHARE else []
+
+    def thinned_out(self) -> "_Album":
+        """Without one where they are closest together; the last stays."""
+        apart = np.hypot(*(self.places[:, None, 1:] - self.places[None, :-1, 1:]).T)
+        apart[self.places[:-1, None, 0] != self.places[None, :, 0]] = np.inf
+        np.fill_diagonal(apart, np.inf)
+        left_out = int(apart.min(axis=1).argmin())
+        return _Album([*self.known[:left_out], *self.known[left_out + 1 :]])
+
+
 class Stage:
     """Follows the stage from picture to picture, and finds its place again after having lost it.
 
@@ -167,9 +192,9 @@ class Stage:
     def __init__(self) -> None:
         #: Areas begun so far.
         self.areas = 0
-        self._keys: OrderedDict[Position, Picture] = OrderedDict()
+        self._keys = _Album()
         # The latest good picture, not always a key; and the latest of all.
-        self._good: tuple[Position, Picture] | None = None
+        self._good = _Album()
         self._last: Picture | None = None
         self._here: Position | None = None
         self._way = _STANDING  # from the picture before to the latest
@@ -183,7 +208,7 @@ class Stage:
         before, last = self._here, self._last
         position = self._follow(picture)
         if position is None and in_focus:
-            position = self._lay_on(reversed(list(self._keys.items())), picture)
+            position = self._lay_on(reversed(self._keys.known), picture)
         way = None
         if before is not None and position is not None and position.area == before.area:
             way = position.x_um - before.x_um, position.y_um - before.y_um
@@ -206,32 +231,33 @@ class Stage:
             Its position. It is in another area where the stage has come to one seen before: then all of the
             area that it was in has become part of that one, moved as the position has.
         """
-        if all(self._overlap(picture, position, key) < _KEY_OVERLAP for key in self._keys):
-            others = [(key, known) for key, known in self._keys.items() if key.area != position.area]
-            found = self._lay_on(others, picture)
+        if self._keys.shares(picture, position).max(initial=0.0) < _KEY_SHARE:
+            found = self._lay_on([key for key in self._keys.known if key[0].area != position.area], picture)
             if found is not None:
                 self._join(position, found)
                 position = self._here = found
-            self._keys[position] = picture
-            if len(self._keys) > KEYS_KEPT:
-                self._keys.popitem(last=False)
-        self._good = position, picture
+            self._keys = _Album([*self._keys.known, (position, picture)])
+            if len(self._keys.known) > KEYS_KEPT:
+                self._keys = self._keys.thinned_out()
+        self._good = _Album([(position, picture)])
         return position
 
     def _join(self, position: Position, same: Position) -> None:
         """Make an area part of another, by a position in each that are the same place."""
-        moved = same.x_um - position.x_um, same.y_um - position.y_um
-        for key in [key for key in self._keys if key.area == position.area]:
-            known = self._keys.pop(key)
-            self._keys[Position(same.area, key.x_um + moved[0], key.y_um + moved[1])] = known
+        x, y = same.x_um - position.x_um, same.y_um - position.y_um
+        self._keys = _Album(
+            [
+                (where.moved(x, y)._replace(area=same.area) if where.area == position.area else where, key)
+                for where, key in self._keys.known
+            ]
+        )
 
     def _follow(self, picture: Picture) -> Position | None:
         """Position by what is known near the last one."""
         if self._here is None or self._last is None:
             return None
-        known = list(self._keys.items())
         ahead = self._here.moved(*self._way)
-        found = self._lay_on(self._nearest(known, picture, self._here), picture, ahead)
+        found = self._lay_on(self._keys.nearest(picture, self._here), picture, ahead)
         if found is not None:
             return found
         motion = measure_motion(self._last, picture, self._way)
@@ -239,38 +265,22 @@ class Stage:
             return None
         # The picture before may have been smeared, and then this is not exact.
         rough = self._here.moved(motion.x_um, motion.y_um)
-        known += [self._good] if self._good is not None else []
-        return self._lay_on(self._nearest(known, picture, rough), picture, rough) or rough
+        near = self._keys.nearest(picture, rough) or self._good.nearest(picture, rough)
+        return self._lay_on(near, picture, rough) or rough
 
-    def _nearest(self, known: list[_Known], picture: Picture, position: Position) -> list[_Known]:
-        """The picture that has most in common with another by their positions, if that is enough to tell."""
-        near = [(self._overlap(picture, position, one[0]), index) for index, one in enumerate(known)]
-        overlap, index = max(near, default=(0.0, 0))
-        return [known[index]] if overlap > _NEAR_OVERLAP else []
-
+    @staticmethod
     def _lay_on(
-        self, known: Iterable[_Known], picture: Picture, expected: Position | None = None
+        known: Iterable[_Known], picture: Picture, expected: Position | None = None
     ) -> Position | None:
+        """Position by the first of the known pictures that shows it."""
         for position, other in known:
             way = None
             if expected is not None:
                 way = expected.x_um - position.x_um, expected.y_um - position.y_um
             motion = measure_motion(other, picture, way)
             if motion is not None:
-                if position in self._keys:
-                    self._keys.move_to_end(position)
                 return position.moved(motion.x_um, motion.y_um)
         return None
-
-    @staticmethod
-    def _overlap(picture: Picture, position: Position, key: Position) -> float:
-        """Share of a field that two pictures have in common by their positions."""
-        if key.area != position.area:
-            return 0.0
-        width, height = picture.size_um
-        across = 1 - abs(position.x_um - key.x_um) / width
-        down = 1 - abs(position.y_um - key.y_um) / height
-        return max(across, 0.0) * max(down, 0.0)
 
 
 def _displacements(earlier: Picture, later: Picture) -> Iterator[tuple[float, float]]:

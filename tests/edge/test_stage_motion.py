@@ -290,18 +290,21 @@ def test_frames_of_another_size_begin_a_new_area(take: Take) -> None:
     assert stands(stage, picture) == pytest.approx(Position(1, 0, 0), abs=0.1)
 
 
-def test_the_pictures_kept_are_limited_to_those_last_used(
+def test_the_pictures_kept_are_few_and_spread_over_all_that_was_seen(
     take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage_motion, "KEYS_KEPT", 3)
+    monkeypatch.setattr(stage_motion, "KEYS_KEPT", 4)
     stage = Stage()
     begin(stage, take(80, 100))
-    for x in range(120, 480, 40):
+    for x in range(110, 510, 30):
         assert stands(stage, take(x, 100)) is not None
-    assert len(stage._keys) == 3
-    # The beginning is forgotten: without a way back, it is a place like any other.
-    assert stands(stage, take(80, 100)) is None
-    assert begin(stage, take(80, 100)).area == 2
+    kept = sorted(position.x_um for position, _ in stage._keys.known)
+    assert len(kept) == 4
+    assert np.diff(kept).min() > 50
+    # So the beginning is known again from anywhere.
+    back = stands(stage, take(100, 110))
+    assert back is not None
+    assert back == pytest.approx(Position(1, 20, 10), abs=1)
 
 
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), max_size=30))
