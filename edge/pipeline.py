@@ -131,7 +131,7 @@ class LiveLine(Line):
         if isinstance(place, Skipped):
             return SeenFrame(frame, field, str(place.reason), (), ())
         regions = self._find(field)
-        with step("track"):
+        with step("track", more=True):
             tracks = tracker.follow(place, regions)
         # A cell that was counted is followed, lest it be counted again, but needs no name any more.
         wanted = [index for index, track in enumerate(tracks) if track.wants_look]
@@ -139,7 +139,7 @@ class LiveLine(Line):
         looks = {
             tracks[index].number: prediction for index, prediction in zip(wanted, predictions, strict=True)
         }
-        with step("track"):
+        with step("track", more=True):
             counted = tracker.vote([tracks[index] for index in wanted], predictions, crops)
         newly = (tracks[index].number for index in wanted if tracks[index].counted)
         for number, cell in zip(newly, counted, strict=True):
@@ -262,8 +262,8 @@ class Pipeline:
                 Worker("capture", self._capture, self._frames),
                 Worker("inference", self._infer, self._results),
             ):
-                undo.callback(worker.finish, self._stop_limit_s)
                 worker.start()
+                undo.callback(worker.finish, self._stop_limit_s)
             # First of all when leaving, so that neither thread waits for the other.
             undo.callback(self._results.close)
             undo.callback(self._frames.close)

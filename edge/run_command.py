@@ -57,7 +57,7 @@ def run(
     """
     from edge.tally import Tally  # its limits need SciPy, which takes longer to load than all the rest
 
-    camera = open_camera(spec, NO_SCALE)
+    camera = open_camera(spec, NO_SCALE if um_per_pixel is None else um_per_pixel)
     threads = live_threads()
     classifier = load_classifier(model, runtime, threads.opencv, threads.interpreter)
     scale = _scale(um_per_pixel, camera)
@@ -90,8 +90,10 @@ def run(
                     losing = True
                 else:
                     losing = False
-                    notice(watch.see(result.frame, camera))
-                    notice(lamp.see(result.field))
+                    with line.times.step("check"):
+                        said = watch.see(result.frame, camera), lamp.see(result.field)
+                    notice(said[0])
+                    notice(said[1])
                 if tally.target_reached:
                     break
     except KeyboardInterrupt:
@@ -116,6 +118,8 @@ def run(
 
 def _scale(given: float | None, camera: Camera) -> float:
     """µm per pixel of a run. A live camera's is not guessed from whatever lies under it when it starts."""
+    if camera.um_per_pixel is not None:
+        return camera.um_per_pixel
     if camera.live and given is None:
         raise SettingError(
             f"{camera.name}: a live camera needs --um-per-pixel; hematovision calibrate --camera measures it"

@@ -7,8 +7,9 @@ from time import perf_counter, thread_time
 
 from rich.table import Table
 
-#: The steps of a frame, in order. Capture is on a thread of its own, beside the others.
-STEPS = ("capture", "optics", "find", "crop", "invoke", "track")
+#: The steps of a frame, in order. Capture is on a thread of its own, beside the others, and so is the check of
+#: scale and lamp.
+STEPS = ("capture", "optics", "track", "find", "crop", "invoke", "check")
 
 
 class StepTimes:
@@ -23,8 +24,8 @@ class StepTimes:
         self.longest_s = dict.fromkeys(STEPS, 0.0)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time what is done inside; also where it raises."""
+    def step(self, name: str, more: bool = False) -> Iterator[None]:
+        """Time what is done inside, also where it raises; ``more`` of a step that was begun before."""
         wall, processor = perf_counter(), thread_time()
         try:
             yield
@@ -33,7 +34,7 @@ class StepTimes:
             self.processor_s[name] += thread_time() - processor
             self.wall_s[name] += spent
             self.longest_s[name] = max(self.longest_s[name], spent)
-            self.count[name] += 1
+            self.count[name] += not more
 
     def mean_ms(self, name: str) -> float:
         """Mean milliseconds by the clock; NaN of a step that was never taken."""
@@ -43,7 +44,7 @@ class StepTimes:
         """A row for each step that was taken."""
         table = Table(title="Time per step", title_justify="left")
         table.add_column("Step")
-        for heading in ("times", "mean, ms", "of it processor, ms", "longest, ms"):
+        for heading in ("frames", "mean, ms", "of it processor, ms", "longest at a time, ms"):
             table.add_column(heading, justify="right")
         for name in STEPS:
             if count := self.count[name]:

@@ -69,6 +69,8 @@ class Camera(ABC):
     places_apart: bool
     #: Whether it goes on while a frame is looked at, so that only the newest matters; else none may be lost.
     live: bool
+    #: Scale that it knows by itself; None where the user says it or it is measured.
+    um_per_pixel: float | None = None
     #: Pictures that came again unchanged, and were dropped.
     repeats: int = 0
 

@@ -397,10 +397,11 @@ def test_run_counts_a_cell_once_however_many_frames_of_a_video_show_it(
 
 
 def test_run_ends_when_its_target_is_reached(model_path: Path, tmp_path: Path) -> None:
-    field = draw_field(0, 1280, 960, UM_PER_PIXEL)
+    field = draw_field(0, 640, 480, 2 * UM_PER_PIXEL)
     for number in range(40):
         Image.fromarray(field.image).save(tmp_path / f"{number:02}.png")
-    result = call("run", "--camera", f"folder:{tmp_path}", "--model", model_path, *SCALE, "--target", "100")
+    scale = ("--um-per-pixel", 2 * UM_PER_PIXEL)
+    result = call("run", "--camera", f"folder:{tmp_path}", "--model", model_path, *scale, "--target", "100")
     assert result.exit_code == 0, result.output
     assert "Target: 100 cells given a class, reached" in result.stdout
     assert "Images: 40 looked at" not in result.stdout
@@ -418,6 +419,16 @@ def test_run_divides_by_a_blank_field_and_refuses_one_of_another_size(
     wrong = call(*arguments, tmp_path / "wrong.png")
     assert wrong.exit_code == 2
     assert "wrong.png: a blank field of 320x240 pixels does not fit" in wrong.stderr
+
+
+def test_the_phantom_is_counted_at_its_own_scale(model_path: Path) -> None:
+    camera = "phantom:path=selftest,frames=3,width=640,height=480,um_per_pixel=0.2"
+    result = call("run", "--camera", camera, "--model", model_path)
+    assert result.exit_code == 0, result.output
+    assert ", 0.2 µm per pixel." in result.stdout
+    contradicted = call("run", "--camera", camera, "--model", model_path, "--um-per-pixel", "0.3")
+    assert contradicted.exit_code == 2
+    assert "drawn at 0.2" in contradicted.stderr
 
 
 def test_what_was_counted_is_shown_also_where_the_camera_stops(
