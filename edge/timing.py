@@ -7,8 +7,8 @@ from time import perf_counter, thread_time
 
 from rich.table import Table
 
-#: The steps of a frame, in order. Capture is on a thread of its own, beside the others, and so is the check of
-#: scale and lamp.
+#: The steps of a frame, in order. Capture is on a thread of its own, beside the others, and so is the check
+#: of scale and lamp.
 STEPS = ("capture", "optics", "track", "find", "crop", "invoke", "check")
 
 
