@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from edge.cameras import Camera, Frame, LostFrame
 from edge.classifier import Classifier, default_model_path
 from edge.pipeline import LiveLine, Pipeline, SeenFrame, live_threads
+from edge.timing import STEPS
 from hematovision.errors import HematoVisionError
 from hematovision.model_file import read_model_file
 
@@ -157,7 +158,7 @@ def _measure(pictures: NDArray[np.uint8], count: int, started: float) -> Through
         named=named + counted,
         counted=counted,
         frames_per_s=count / wall,
-        step_ms={name: 1000 * seconds / count for name, seconds in times.processor_s.items()},
+        step_ms={name: 1000 * times.processor_s[name] / count for name in STEPS if times.count[name]},
         outside_ms=1000 * (processor - apart) / count,
         memory_mib=memory,
         growth_mib=memory - settled,
