@@ -12,7 +12,8 @@ def test_about_one_cell_a_frame_is_named_and_every_step_is_shown() -> None:
     assert frames / 2 < result.looked_at < frames
     assert 0.7 <= result.named / frames <= 1.4
     assert 0 < result.counted < result.named
-    assert tuple(result.step_ms) == STEPS
+    # Scale and lamp are checked by the command that shows the count, not by the line.
+    assert tuple(result.step_ms) == tuple(step for step in STEPS if step != "check")
     assert (
         result.outside_ms
         >= sum(result.step_ms.values()) - result.step_ms["capture"] - result.step_ms["invoke"]
