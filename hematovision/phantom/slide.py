@@ -24,7 +24,7 @@ from hematovision.phantom.morphology import Drawing, draw_leukocyte, draw_platel
 GLASS = 220
 
 _TILE_PX = 256
-_TILES_KEPT = 24_000_000 // (_TILE_PX * _TILE_PX * 3)
+_TILES_KEPT = 12_000_000 // (_TILE_PX * _TILE_PX * 3)
 _LEUKOCYTES_KEPT = 24  # 12 MB at 0.1 µm per pixel
 _RED_CELL_SHAPES, _PLATELET_SHAPES = 64, 24  # each of them is placed in eight ways
 _SHAPES_SEED = 1904
