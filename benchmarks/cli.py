@@ -14,7 +14,6 @@ from hematovision.errors import SettingError
 from hematovision.images import list_images
 
 if TYPE_CHECKING:
-    from benchmarks.tracker import Totals
     from edge.phantom_score import Score
 
 _stdout = Console()
@@ -153,6 +152,6 @@ def tracker(seeds: int, model: str | None) -> None:
         raise SystemExit(1)
 
 
-def _tracker_row(score: "Score | Totals") -> list[str]:
+def _tracker_row(score: "Score") -> list[str]:
     counts = score.shown, score.counted, score.missed, score.briefly, score.twice, score.nothing
     return [*map(str, counts), f"{score.top1:.1%}", f"{score.single_top1:.1%}"]

@@ -1,9 +1,7 @@
 """Whether every cell of a slide is counted once, on phantom slides whose cells are known."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -41,23 +39,11 @@ class TrackerTrial:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """All slides together.
+class Totals(Score):
+    """All slides together: each slide's share of right names weighs as many cells as it has.
 
-    ``right`` counts are under the class drawn; ``top1`` of the counted cells, and of single looks at them,
-    are means over cells. Cells counted that were not shown long enough are left out of the count's error:
-    they are no mistake.
+    Cells counted that were not shown long enough are left out of the count's error: they are no mistake.
     """
-
-    shown: int
-    missed: int
-    counted: int
-    briefly: int
-    twice: int
-    nothing: int
-    right: int
-    top1: float
-    single_top1: float
 
     @property
     def count_error(self) -> float:
@@ -99,19 +85,7 @@ def try_tracker(classifier: Classifier, scene: Scene, frame_size: tuple[int, int
     microscope = Microscope(Slide(scene.smear), *frame_size, seed=seed)
     line, score = LiveLine(classifier), PhantomScore()
     for sequence, pose in enumerate(scene.poses):
-        view = microscope.look(pose)
-        result = line.see(
-            DrawnFrame(
-                view.image,
-                sequence,
-                datetime.now(UTC),
-                time.monotonic(),
-                view.um_per_pixel,
-                "phantom",
-                pose=pose,
-                cells=view.cells,
-            )
-        )
+        result = line.see(DrawnFrame.of(microscope.look(pose), sequence, "phantom"))
         assert isinstance(result, SeenFrame)  # no phantom is black
         score.see(result)
     frames, tracker = len(scene.poses), line.tracker
@@ -136,4 +110,5 @@ def total(trials: Sequence[TrackerTrial]) -> Totals:
         right=sum(score.right for score in scores),
         top1=sum(score.top1 * number for score, number in cells) / of_all,
         single_top1=sum(score.single_top1 * number for score, number in cells) / of_all,
+        shown_of_class=tuple(map(sum, zip(*(score.shown_of_class for score in scores), strict=True))),
     )

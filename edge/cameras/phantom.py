@@ -1,16 +1,17 @@
 """A microscope over a drawn slide: a camera where there is none, whose every frame comes with its truth."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle, islice
+from time import monotonic
+from typing import Self
 
 from edge.cameras import Camera, Frame, LostFrame
 from edge.cameras.options import parse_options
 from hematovision.errors import CameraError, ImageError, SettingError
 from hematovision.images import check_size
-from hematovision.phantom import CellInView, Microscope, Pose, Slide
+from hematovision.phantom import CellInView, Microscope, PhantomFrame, Pose, Slide
 from hematovision.phantom.stage import SCENES
 from hematovision.red_cells import DISAGREEMENT
 
@@ -23,6 +24,20 @@ class DrawnFrame(Frame):
 
     pose: Pose
     cells: tuple[CellInView, ...]
+
+    @classmethod
+    def of(cls, view: PhantomFrame, sequence: int, source: str) -> Self:
+        """A view of the phantom as a frame taken at this moment."""
+        return cls(
+            view.image,
+            sequence,
+            datetime.now(UTC),
+            monotonic(),
+            view.um_per_pixel,
+            source,
+            pose=view.pose,
+            cells=view.cells,
+        )
 
 
 class PhantomCamera(Camera):
@@ -81,17 +96,7 @@ class PhantomCamera(Camera):
             raise CameraError(f"{self.name}: the phantom is not open")
         poses = self._scene.poses if self._frames is None else islice(cycle(self._scene.poses), self._frames)
         for sequence, pose in enumerate(poses):
-            seen = self._microscope.look(pose)
-            yield DrawnFrame(
-                seen.image,
-                sequence,
-                datetime.now(UTC),
-                time.monotonic(),
-                seen.um_per_pixel,
-                self.name,
-                pose=pose,
-                cells=seen.cells,
-            )
+            yield DrawnFrame.of(self._microscope.look(pose), sequence, self.name)
 
     def close(self) -> None:
         """Forget what was drawn."""
