@@ -8,7 +8,9 @@
     ├── ImageError          (ValueError)    a picture or video that cannot be used
     ├── CalibrationError    (ValueError)    a scale or a light that cannot be measured from these images
     ├── CameraError         (OSError)       a source of frames that does not open or stops
+    │   └── NoCameraError                   there is no such camera
     ├── StuckThreadError    (RuntimeError)  a thread that does not stop
+    ├── StoreError          (OSError)       a store that cannot be opened, read or written, or lacks what is asked for
     ├── ModelFileError      (ValueError)    a model file that is damaged, mixed up or of another kind
     ├── DataSetError        (ValueError)    a folder of images that cannot be read as a data set
     └── ConversionError     (RuntimeError)  a converted model that is not what was asked for
@@ -50,6 +52,14 @@ class CalibrationError(HematoVisionError, ValueError):
 
 class CameraError(HematoVisionError, OSError):
     """A source of frames that does not open, or that stops."""
+
+
+class NoCameraError(CameraError):
+    """There is no such camera; one may be plugged in at any time."""
+
+
+class StoreError(HematoVisionError, OSError):
+    """A store of sessions that cannot be opened, read or written, or that lacks what is asked for."""
 
 
 class StuckThreadError(HematoVisionError, RuntimeError):
