@@ -10,7 +10,7 @@
     ├── CameraError         (OSError)       a source of frames that does not open or stops
     │   └── NoCameraError                   there is no such camera
     ├── StuckThreadError    (RuntimeError)  a thread that does not stop
-    ├── StoreError          (OSError)       a store that cannot be opened, read or written, or lacks what is asked for
+    ├── StoreError          (OSError)       a store that cannot be opened, read or written
     ├── ModelFileError      (ValueError)    a model file that is damaged, mixed up or of another kind
     ├── DataSetError        (ValueError)    a folder of images that cannot be read as a data set
     └── ConversionError     (RuntimeError)  a converted model that is not what was asked for
