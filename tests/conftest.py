@@ -17,6 +17,15 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a device keeps its state if nothing else is said: a folder of the test's own."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Top folder of the checkout."""
