@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -50,7 +51,9 @@ class SeenFrame:
     """What became of a frame of a run.
 
     ``skipped`` says why nothing was looked for in it. ``cells``: in view, most prominent first. ``counted``:
-    what is counted now, this frame having given the last look that was needed.
+    what is counted now, this frame having given the last look that was needed. ``focus``: its sharpness as a
+    share of the best that this slide has shown; None where it was not measured. ``slide``: number of the
+    slide that it belongs to, from 1.
     """
 
     frame: Frame
@@ -58,17 +61,29 @@ class SeenFrame:
     skipped: str | None
     cells: tuple[SeenCell, ...]
     counted: tuple[TrackedCell, ...]
+    focus: float | None = None
+    slide: int = 1
 
 
 class Line(ABC):
-    """What the frames of a run go through, one after the other. It belongs to one thread."""
+    """What the frames of a run go through, one after the other, in one thread."""
 
     def __init__(self, classifier: Classifier, blank: BlankField | None = None) -> None:
         self.times = StepTimes()
-        self._classifier = classifier
+        #: Names the cells; another of the same model may take its place while no frame is looked at.
+        self.classifier = classifier
         self._crop = classifier.model.manifest.crop
         self._blank = blank
         self._said: list[str] = []
+        self._slide = self._wanted_slide = 1
+
+    def start_slide(self) -> int:
+        """Forget the cells seen so far: from the next frame on it is another slide, whose number this returns.
+
+        Any thread may ask, one at a time.
+        """
+        self._wanted_slide += 1
+        return self._wanted_slide
 
     def see(self, frame: Frame) -> SeenFrame | LostFrame:
         """Look at the next frame.
@@ -77,6 +92,9 @@ class Line(ABC):
             ModelFileError: the model fails.
             SettingError: the blank field is of another size than the frame.
         """
+        if self._slide != self._wanted_slide:
+            self._slide = self._wanted_slide
+            self._forget()
         try:
             with self.times.step("optics"):
                 field = measure_field(frame.image, frame.um_per_pixel, self._blank, frame.small)
@@ -89,6 +107,10 @@ class Line(ABC):
     def notes(self) -> list[str]:
         """What is to be said beside the count as of the last frame, a line each. Any thread may ask."""
         return self._said.copy()
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Begin another slide."""
 
     @abstractmethod
     def _count(self, frame: Frame, field: Field) -> SeenFrame:
@@ -108,7 +130,7 @@ class Line(ABC):
         with self.times.step("crop"):
             crops = cut_crops(field, [region.center for region in regions], self._crop)
         with self.times.step("invoke"):
-            return crops, self._classifier.predict(crops)
+            return crops, self.classifier.predict(crops)
 
 
 class LiveLine(Line):
@@ -116,11 +138,10 @@ class LiveLine(Line):
 
     def __init__(self, classifier: Classifier, blank: BlankField | None = None) -> None:
         super().__init__(classifier, blank)
-        self.start_slide()
+        self._forget()
 
-    def start_slide(self) -> None:
-        """Forget the cells seen so far: what follows is another slide."""
-        manifest = self._classifier.model.manifest
+    def _forget(self) -> None:
+        manifest = self.classifier.model.manifest
         self.tracker = Tracker(manifest.crop.side_um, manifest.decline_below)
         self._counted: dict[int, tuple[int, Prediction]] = {}  # by the number of the track
 
@@ -129,7 +150,7 @@ class LiveLine(Line):
         with step("track"):
             place = tracker.locate(frame, field)
         if isinstance(place, Skipped):
-            return SeenFrame(frame, field, str(place.reason), (), ())
+            return SeenFrame(frame, field, str(place.reason), (), (), tracker.focus, self._slide)
         regions = self._find(field)
         with step("track", more=True):
             tracks = tracker.follow(place, regions)
@@ -148,7 +169,7 @@ class LiveLine(Line):
             SeenCell(region, *self._counted.get(track.number, (None, looks.get(track.number))))
             for region, track in zip(regions, tracks, strict=True)
         )
-        return SeenFrame(frame, field, None, cells, tuple(counted))
+        return SeenFrame(frame, field, None, cells, tuple(counted), tracker.focus, self._slide)
 
     def _notes(self) -> list[str]:
         tracker = self.tracker
@@ -171,6 +192,9 @@ class StillLine(Line):
 
     def __init__(self, classifier: Classifier, blank: BlankField | None = None) -> None:
         super().__init__(classifier, blank)
+        self._forget()
+
+    def _forget(self) -> None:
         self._counted = self._cut = 0
 
     def _count(self, frame: Frame, field: Field) -> SeenFrame:
@@ -199,7 +223,7 @@ class StillLine(Line):
                         crop=crop,
                     )
                 )
-        return SeenFrame(frame, field, None, tuple(cells), tuple(counted))
+        return SeenFrame(frame, field, None, tuple(cells), tuple(counted), slide=self._slide)
 
     def _notes(self) -> list[str]:
         return [f"Cells not counted: {self._cut} cut by the border of an image."]
@@ -232,6 +256,7 @@ class Pipeline:
     """
 
     def __init__(self, camera: Camera, line: Line, stop_limit_s: float = STOP_LIMIT_S) -> None:
+        self._looking_since: float | None = None
         self._camera = camera
         self._line = line
         self._stop_limit_s = stop_limit_s
@@ -243,6 +268,12 @@ class Pipeline:
     def dropped(self) -> int:
         """Frames of a live camera that a newer one overtook."""
         return self._frames.dropped
+
+    @property
+    def looking_s(self) -> float:
+        """For how long the frame that is being looked at is: what hangs there is not the camera."""
+        since = self._looking_since
+        return 0.0 if since is None else monotonic() - since
 
     def notes(self) -> list[str]:
         """What the line and the camera have to say beside the count, a line each."""
@@ -264,6 +295,9 @@ class Pipeline:
             ):
                 worker.start()
                 undo.callback(worker.finish, self._stop_limit_s)
+            if self._camera.live:
+                # Before the thread that waits for its next frame is waited for.
+                undo.callback(self._camera.close)
             # First of all when leaving, so that neither thread waits for the other.
             undo.callback(self._results.close)
             undo.callback(self._frames.close)
@@ -286,10 +320,19 @@ class Pipeline:
         """
         while True:
             try:
-                result = self._results.take()
+                result = self.take()
             except Closed:
                 return
             yield result
+
+    def take(self, limit_s: float | None = None) -> SeenFrame | LostFrame:
+        """What became of the next frame, waited for so many seconds; else as `results`.
+
+        Raises:
+            Closed: the source has ended.
+            TimeoutError: no frame was finished within the limit.
+        """
+        return self._results.take(limit_s)
 
     def _capture(self) -> None:
         frames = self._camera.frames()
@@ -303,4 +346,7 @@ class Pipeline:
     def _infer(self) -> None:
         while True:
             frame = self._frames.take()
-            self._results.put(self._line.see(frame) if isinstance(frame, Frame) else frame)
+            self._looking_since = monotonic()
+            result = self._line.see(frame) if isinstance(frame, Frame) else frame
+            self._looking_since = None
+            self._results.put(result)

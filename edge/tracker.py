@@ -190,10 +190,12 @@ class Tracker:
     def __init__(self, crop_side_um: float, decline_below: float) -> None:
         #: Frames not looked at, by reason.
         self.skipped: Counter[SkipReason] = Counter()
+        #: Sharpness of the latest frame as a share of the best so far; None where it was not measured.
+        self.focus: float | None = None
         self._crop_side_um = crop_side_um
         self._decline_below = decline_below
         self._stage = Stage()
-        self._focus = FocusMemory()
+        self._sharpest = FocusMemory()
         self._tracks: dict[int, dict[int, Track]] = {}  # by area, then number
         self._at_hand: list[Track] = []
         self._around: Position | None = None
@@ -224,10 +226,15 @@ class Tracker:
     def locate(self, frame: Frame, field: Field) -> Place | Skipped:
         """Where a frame was taken, or why it is not looked at; to be called for every frame in order."""
         picture = make_picture(field)
+        self.focus = None
         if picture.contrast < MIN_CONTRAST:
             return self._skip(SkipReason.BLANK)
         overexposed = is_overexposed(field.image)
-        blurred = not overexposed and self._focus.is_blurred(sharpness(field))
+        blurred = False
+        if not overexposed:
+            sharp = sharpness(field)
+            blurred = self._sharpest.is_blurred(sharp)
+            self.focus = self._sharpest.share_of_best(sharp)
         # Also one that is not looked at shows where the stage is going.
         stand = self._stage.locate(picture, in_focus=not overexposed and not blurred)
         if overexposed:
