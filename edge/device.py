@@ -1,0 +1,350 @@
+"""What the device is doing now: what the supervisor tells, what page, display and messages ask."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from threading import Condition, Lock
+from time import monotonic
+
+from edge.cameras import LostFrame
+from edge.config import Settings
+from edge.differential import Differential
+from edge.pipeline import Line, Pipeline, SeenFrame
+from edge.store import NewSession, Session, Store, StoreCounts
+from edge.tally import Tally
+from edge.tracker import TrackedCell
+from hematovision.errors import SettingError, StoreError
+from hematovision.model_file import Manifest, ModelFile
+
+# Frames of the last so many seconds tell how many there are a second.
+_RATE_WINDOW_S = 5.0
+# A store that could not end a session is asked again after so long.
+_ASK_AGAIN_S = 5.0
+_MAX_TEXT = 200
+
+
+class State(StrEnum):
+    """How it stands with the camera."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    #: It gave nothing usable any more, and is being closed.
+    STALLED = "stalled"
+    #: It is opened again, after a pause.
+    RECOVERING = "recovering"
+    #: There is no camera; one may be plugged in at any time.
+    ABSENT = "absent"
+    #: It could not be recovered; a new process tries.
+    FAILED = "failed"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """The device at a moment.
+
+    ``state`` since when (UTC) and why, a line, empty where there is nothing to say. ``failures``: attempts
+    at opening the camera in a row that failed; ``recoveries``: how often it was got back. ``frames``: looked
+    at or skipped; ``skipped`` of them; ``dropped``: overtaken by a newer one; ``lost``: could not be used.
+    ``frame_age_s``: since the last frame was taken. ``focus``: sharpness of the last frame as a share of the
+    best so far. ``session``: the one that cells are counted into; its ``differential`` holds also cells that
+    are not on disk yet.
+    """
+
+    started_at: datetime
+    state: State
+    since: datetime
+    reason: str
+    camera: str
+    um_per_pixel: float
+    failures: int
+    recoveries: int
+    frames: int
+    skipped: int
+    dropped: int
+    lost: int
+    frames_per_second: float
+    frame_age_s: float | None
+    focus: float | None
+    cells_in_view: int
+    session: Session | None
+    differential: Differential
+    target_reached: bool
+    store: StoreCounts
+    notes: tuple[str, ...]
+
+
+class _Counting:
+    """A session that cells are counted into, and where its numbers go on."""
+
+    def __init__(self, session: Session, tally: Tally, number: int = 0, area: int = 0) -> None:
+        self.session = session
+        self.tally = tally
+        self.number, self.area = number, area
+
+    def own(self, cell: TrackedCell) -> TrackedCell:
+        """A cell with its number and area in the session, which may have gone on from an earlier run."""
+        return replace(cell, number=self.number + cell.number, area=self.area + cell.area)
+
+
+class Device:
+    """The device as everybody sees it. One supervisor tells it what happens; any thread may ask and steer.
+
+    Args:
+        settings: what it was started with.
+        model: what names the cells.
+        store: where sessions are kept.
+        line: what the frames go through.
+        camera: what a person calls it.
+        um_per_pixel: scale of its frames.
+    """
+
+    def __init__(
+        self, settings: Settings, model: ModelFile, store: Store, line: Line, camera: str, um_per_pixel: float
+    ) -> None:
+        self.settings = settings
+        self.model = model
+        self.store = store
+        self.camera = camera
+        self.um_per_pixel = um_per_pixel
+        self._line = line
+        self._pipeline: Pipeline | None = None
+        self._started_at = self._since = datetime.now(UTC)
+        self._state, self._reason = State.STARTING, ""
+        self._failures = self._recoveries = 0
+        self._frames = self._skipped = self._lost = self._dropped_before = 0
+        self._finished: deque[float] = deque()
+        self._latest: SeenFrame | None = None
+        self._said: dict[str, str] = {}
+        # By slide: what frames still on their way belong to when another session begins.
+        self._counting: dict[int, _Counting] = {}
+        self._open: _Counting | None = None
+        self._last: _Counting | None = None
+        self._ask_again_at = 0.0
+        self._steering = Lock()
+        self._changed = Condition()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The model's."""
+        return self.model.manifest
+
+    @property
+    def tally(self) -> Tally:
+        """What the open session counted, or the last one that was open; nothing before there was one."""
+        counting = self._open or self._last
+        return Tally(self.manifest) if counting is None else counting.tally
+
+    def status(self) -> DeviceStatus:
+        """How things stand."""
+        with self._changed:
+            pipeline, latest, counting = self._pipeline, self._latest, self._open
+            self._forget_old_times()
+            times = self._finished
+            status = DeviceStatus(
+                started_at=self._started_at,
+                state=self._state,
+                since=self._since,
+                reason=self._reason,
+                camera=self.camera,
+                um_per_pixel=self.um_per_pixel,
+                failures=self._failures,
+                recoveries=self._recoveries,
+                frames=self._frames,
+                skipped=self._skipped,
+                dropped=self._dropped_before + (pipeline.dropped if pipeline else 0),
+                lost=self._lost,
+                frames_per_second=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
+                frame_age_s=None if latest is None else monotonic() - latest.frame.monotonic,
+                focus=None if latest is None else latest.focus,
+                cells_in_view=0 if latest is None else len(latest.cells),
+                session=None if counting is None else counting.session,
+                differential=self.tally.differential,
+                target_reached=self.tally.target_reached is not None,
+                store=self.store.counts(),
+                notes=self._notes(),
+            )
+        return status
+
+    def wait_frame(self, after: int, limit_s: float) -> tuple[int, SeenFrame] | None:
+        """The newest frame that was looked at, and its running number, once that is above ``after``.
+
+        None where there is none within so many seconds, or while the camera is not running.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._latest is not None and self._frames > after, limit_s)
+            if self._latest is None or self._frames <= after:
+                return None
+            return self._frames, self._latest
+
+    # Steering
+
+    def start_session(self, sample: str, operator: str, target: int | None) -> Session:
+        """Begin a session; the open one, if any, ends. From now on it is another slide.
+
+        Raises:
+            SettingError: a name is too long or holds control characters.
+            StoreError: the store does not take it.
+        """
+        for name, text in (("sample", sample), ("operator", operator)):
+            if len(text) > _MAX_TEXT or not text.isprintable():
+                raise SettingError(
+                    f"{name}: longer than {_MAX_TEXT} characters or not printable; write another name"
+                )
+        with self._steering:
+            self._end("another session was started")
+            session = self.store.start_session(
+                NewSession(
+                    sample=sample,
+                    operator=operator,
+                    camera=self.camera,
+                    model_name=self.model.path.name,
+                    model_hash=self.model.model_hash,
+                    um_per_pixel=self.um_per_pixel,
+                    target=target,
+                    settings=_settings_of(self.settings),
+                )
+            )
+            self._begin(_Counting(session, Tally(self.manifest, target)))
+            return session
+
+    def continue_session(self, session: Session) -> Session:
+        """Go on with a session that an earlier run left open, in a new area. Raises `StoreError`."""
+        with self._steering:
+            session = self.store.continue_session(session.id)
+            with self.store.read() as reader:
+                number, area = reader.last_place(session.id)
+                counted, _ = reader.differential(session.id)
+            tally = Tally(self.manifest, session.target)
+            tally.differential = counted
+            self._begin(_Counting(session, tally, number, area))
+            return session
+
+    def stop_session(self, because: str = "stopped") -> Session | None:
+        """End the open session, and return it; None where there is none. Raises `StoreError`."""
+        with self._steering:
+            return self._end(because)
+
+    def _begin(self, counting: _Counting) -> None:
+        slide = self._line.start_slide()
+        with self._changed:
+            # Frames of the slide before may still be on their way; of those before that, none.
+            before = sorted(self._counting.items())[-1:]
+            self._counting = dict(before) | {slide: counting}
+            self._open = self._last = counting
+
+    def _end(self, because: str) -> Session | None:
+        counting = self._open
+        if counting is None:
+            return None
+        session = self.store.end_session(counting.session.id, because)
+        self._line.start_slide()  # what is seen from now on is nobody's
+        with self._changed:
+            counting.session = session
+            self._open = None
+        return session
+
+    # What the supervisor tells
+
+    def enter(self, state: State, reason: str = "", failures: int = 0) -> None:
+        """Another state of the camera; it is an event where it differs from the one before."""
+        with self._changed:
+            same = (state, reason) == (self._state, self._reason)
+            if state is State.RUNNING and self._state is State.RECOVERING:
+                self._recoveries += 1
+            self._state, self._reason, self._failures = state, reason, failures
+            if same:
+                return
+            self._since = datetime.now(UTC)
+            self._changed.notify_all()
+        counting = self._open
+        text = f"{state}: {reason}" if reason else str(state)
+        self.store.add_event("camera", text, counting.session.id if counting else None)
+
+    def use(self, pipeline: Pipeline | None) -> None:
+        """The pipeline that runs, or None while there is none."""
+        with self._changed:
+            if self._pipeline is not None:
+                self._dropped_before += self._pipeline.dropped
+            self._pipeline = pipeline
+
+    def say(self, kind: str, line: str) -> None:
+        """Something that a person should know: kept as an event, and shown until the same kind says more."""
+        with self._changed:
+            self._said[kind] = line
+        self.store.add_event(kind, line)
+
+    def saw(self, result: SeenFrame | LostFrame) -> None:
+        """What became of a frame: its new cells are counted, and given to the store."""
+        if isinstance(result, LostFrame):
+            with self._changed:
+                self._lost += 1
+            counting = self._open
+            if counting is not None:
+                counting.tally.add(result)
+            return
+        counting = self._counting.get(result.slide)
+        if counting is not None:
+            counting.tally.add(result)
+            for cell in result.counted:
+                self.store.add_cell(counting.session.id, counting.own(cell), self.model.model_hash)
+        with self._changed:
+            self._frames += 1
+            self._skipped += result.skipped is not None
+            self._latest = _as_numbered(result, counting)
+            self._finished.append(monotonic())
+            self._forget_old_times()
+            self._changed.notify_all()
+        if counting is not None and counting is self._open and counting.tally.target_reached:
+            self._end_at_target(counting)
+
+    def _end_at_target(self, counting: _Counting) -> None:
+        if monotonic() < self._ask_again_at:
+            return
+        with self._steering:
+            if counting is not self._open:
+                return
+            try:
+                self._end(f"target of {counting.session.target} reached")
+            except StoreError as error:
+                self._ask_again_at = monotonic() + _ASK_AGAIN_S
+                self.say("store", f"the session reached its target and cannot be ended: {error}")
+
+    def _forget_old_times(self) -> None:
+        while self._finished and self._finished[0] < monotonic() - _RATE_WINDOW_S:
+            self._finished.popleft()
+
+    def _notes(self) -> tuple[str, ...]:
+        lines: list[str] = []
+        if self._pipeline is not None:
+            lines += self._pipeline.notes()
+        counting = self._open
+        if counting is not None and (continued := counting.session.continued):
+            times = "once" if continued == 1 else f"{continued} times"
+            lines.append(f"The run was interrupted {times}: cells seen before may be counted again.")
+        counts = self.store.counts()
+        if counts.not_stored:
+            lines.append(f"Cells that could not be stored: {counts.not_stored}.")
+        if counts.error is not None:
+            lines.append(f"The store: {counts.error}.")
+        return (*lines, *self._said.values())
+
+
+def _as_numbered(result: SeenFrame, counting: _Counting | None) -> SeenFrame:
+    """A frame with its cells numbered as in the session; without one, none is counted."""
+    if counting is not None and not counting.number:
+        return result
+    cells = [
+        replace(
+            cell, number=None if counting is None or cell.number is None else counting.number + cell.number
+        )
+        for cell in result.cells
+    ]
+    return replace(result, cells=tuple(cells))
+
+
+def _settings_of(settings: Settings) -> dict[str, object]:
+    """What a session records of the settings: what its cells depend on, and nothing secret."""
+    return {"model": asdict(settings.model), "blank": settings.camera.blank}
