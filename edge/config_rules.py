@@ -1,0 +1,160 @@
+"""What a key of the settings may be: a field of a dataclass, with its rule in the field's metadata."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hematovision.images import shown_path
+
+_MAX_TEXT, _MAX_PATH, _MAX_SHOWN = 200, 4096, 60
+# Line breaks and whatever else a terminal does not print but obeys.
+_CONTROL_CHARACTERS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+_HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
+_HOST = rf"{_HOST_NAME}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?"
+_TOPIC = r"[^+#/$][^+#/]*(/[^+#/]+)*"
+
+_KIND_NAMES = {
+    str: "a text in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list",
+    list: "a list",
+    dict: "a section",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a key may be. ``range`` says it in words; ``allows`` judges a value of the right type.
+
+    ``is_path``: a path of a file or folder. ``private``: a mistyped value may hold a password, so that
+    messages do not show it.
+    """
+
+    kind: type
+    range: str
+    allows: Callable[[Any], bool]
+    help: str
+    is_path: bool = False
+    private: bool = False
+
+    def mistake(self, value: object) -> str | None:
+        """What is wrong with a value, and what it may be; None if nothing is wrong."""
+        if not self._has_kind(value):
+            wrong = f"is {_KIND_NAMES.get(type(value), 'a date or time')}"
+        elif not self.allows(value):
+            wrong = "is not allowed"
+        else:
+            return None
+        shown = "" if self.private else f"= {_shown(value)} "
+        may_be = ", ".join(part for part in (_KIND_NAMES[self.kind], self.range) if part)
+        return f"{shown}{wrong}; it must be {may_be}"
+
+    def stored(self, value: Any) -> object:
+        """A value without a mistake, as `Settings` has it."""
+        return self.kind(value) if self.kind in (float, tuple) else value
+
+    def _has_kind(self, value: object) -> bool:
+        if isinstance(value, bool):  # which Python takes for a whole number
+            return self.kind is bool
+        kinds = {float: (int, float), tuple: (list, tuple)}
+        return isinstance(value, kinds.get(self.kind, self.kind))
+
+
+def text(
+    default: str,
+    words: str,
+    may_be: str = "",
+    pattern: str = ".*",
+    private: bool = False,
+    longest: int = _MAX_TEXT,
+) -> Any:
+    """A text that can be printed, stored and sent."""
+    known = re.compile(pattern)
+
+    def allows(value: str) -> bool:
+        # Surrogates, which stand for bytes that are no text, can neither be stored nor sent.
+        sendable = all(not "\ud800" <= character <= "\udfff" for character in value)
+        return sendable and _is_line(value, longest) and known.fullmatch(value) is not None
+
+    range_ = f"{may_be}{', ' if may_be else ''}up to {longest} characters without control characters"
+    return _field(default, Rule(str, range_, allows, words, private=private))
+
+
+def host(default: str, words: str, private: bool = False) -> Any:
+    """A host name or an address; also none where that is the default."""
+    pattern = _HOST if default else f"|{_HOST}"
+    return text(default, words, "a host name or address without port", pattern, private)
+
+
+def topic(default: str, words: str) -> Any:
+    """What MQTT topics may begin with."""
+    return text(default, words, "words with / between them, without + and #, not starting with $", _TOPIC)
+
+
+def path(words: str) -> Any:
+    """A file or folder; none by default."""
+    return _field("", Rule(str, *_line_of_a_path(), words, is_path=True))
+
+
+def camera(words: str) -> Any:
+    """A camera as `open_camera` takes it, maybe with a password in it."""
+    return _field("", Rule(str, *_line_of_a_path(), words, private=True))
+
+
+def choice(default: str, choices: tuple[str, ...], words: str) -> Any:
+    """One text of a few."""
+    return _field(default, Rule(str, f"one of {', '.join(choices)}", lambda value: value in choices, words))
+
+
+def whole(default: int, low: int, high: int, words: str) -> Any:
+    """A whole number, limits included."""
+    return _field(default, Rule(int, f"{low} to {high}", lambda value: low <= value <= high, words))
+
+
+def number(low: float, high: float, words: str) -> Any:
+    """A number, limits included, or None by default."""
+    # This also refuses not-a-number.
+    return _field(None, Rule(float, f"{low:g} to {high:g}", lambda value: low <= value <= high, words))
+
+
+def switch(default: bool, words: str) -> Any:
+    """True or false."""
+    return _field(default, Rule(bool, "", lambda _: True, words))
+
+
+def host_names(words: str) -> Any:
+    """A tuple of host names; none by default."""
+    known = re.compile(_HOST_NAME)
+
+    def allows(names: list[object]) -> bool:
+        return all(isinstance(name, str) and known.fullmatch(name) for name in names)
+
+    return _field((), Rule(tuple, "of host names, each in quotes", allows, words))
+
+
+def _field(default: object, rule: Rule) -> Any:
+    return field(default=default, metadata={"rule": rule})
+
+
+def _line_of_a_path() -> tuple[str, Callable[[str], bool]]:
+    words = f"up to {_MAX_PATH} characters without control characters"
+    return words, lambda value: _is_line(value, _MAX_PATH)
+
+
+def _is_line(value: str, longest: int) -> bool:
+    return len(value) <= longest and _CONTROL_CHARACTERS.search(value) is None
+
+
+def _shown(value: object) -> str:
+    """A value as it stands in the file, where that is short."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and abs(value) > 2**63:  # Python does not write out a very large one
+        return "more than TOML's numbers"
+    if not isinstance(value, str | int | float):
+        return "…"
+    shown = shown_path(f'"{value}"' if isinstance(value, str) else str(value))
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"

@@ -1,0 +1,79 @@
+"""Files that hold a secret: read only where nobody else can, written so that nobody else ever could."""
+
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from hematovision.errors import SettingError
+from hematovision.images import shown_path
+
+_MAX_BYTES = 4096
+
+
+def read_private_file(path: Path, what: str) -> bytes:
+    """The bytes of a small file that neither other users nor a link can put something else in the place of.
+
+    Args:
+        path: the file. Its group may read it: root shares a secret with a service in that way.
+        what: what messages call it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SettingError: it cannot be read, is no plain file, is too large, or other users can read or change it.
+    """
+    name = shown_path(path)
+    try:
+        # Neither a link is followed nor a pipe waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 (it is open already)
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SettingError(f"{what}: {name} is no file; remove it and write the file anew")
+            if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+                raise SettingError(
+                    f"{what}: other users can read or change {name}; end that with chmod g-w,o= {name}"
+                )
+            content = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if path.is_symlink():
+            raise SettingError(f"{what}: {name} is a link; name the file itself") from error
+        raise SettingError(f"{what}: {name} cannot be read ({error.strerror}); check its owner") from error
+    if len(content) > _MAX_BYTES:
+        raise SettingError(f"{what}: {name} is larger than any secret; check the path")
+    return content
+
+
+def write_private_file(path: Path, content: bytes) -> None:
+    """Write a file that only its owner reads, in the place of any that is there, whole or not at all.
+
+    Its owner is that of the folder: root may write it for the service's user.
+
+    Raises:
+        SettingError: the folder is not there or cannot be written.
+    """
+    name = shown_path(path)
+    written: Path | None = None
+    try:
+        owner = path.parent.stat()
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            written = Path(file.name)  # with mode 0600
+            file.write(content)
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if written is not None:
+            with suppress(FileNotFoundError):
+                written.unlink()
+        raise SettingError(f"{name}: cannot be written ({error.strerror}); check folder and owner") from error
