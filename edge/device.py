@@ -1,7 +1,7 @@
 """What the device is doing now: what the supervisor tells, what page, display and messages ask."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -50,7 +50,8 @@ class DeviceStatus:
     at or skipped; ``skipped`` of them; ``dropped``: overtaken by a newer one; ``lost``: could not be used.
     ``frame_age_s``: since the last frame was taken. ``focus``: sharpness of the last frame as a share of the
     best so far. ``session``: the one that cells are counted into; its ``differential`` holds also cells that
-    are not on disk yet.
+    are not on disk yet. ``notes``: what is to be said beside the count, a line each; ``said``: the latest
+    word on scale, lamp, store and so on.
     """
 
     started_at: datetime
@@ -74,6 +75,7 @@ class DeviceStatus:
     target_reached: bool
     store: StoreCounts
     notes: tuple[str, ...]
+    said: tuple[str, ...]
 
 
 class _Counting:
@@ -99,10 +101,18 @@ class Device:
         line: what the frames go through.
         camera: what a person calls it.
         um_per_pixel: scale of its frames.
+        tell: given the kind and the text of every event, for whoever follows the log.
     """
 
     def __init__(
-        self, settings: Settings, model: ModelFile, store: Store, line: Line, camera: str, um_per_pixel: float
+        self,
+        settings: Settings,
+        model: ModelFile,
+        store: Store,
+        line: Line,
+        camera: str,
+        um_per_pixel: float,
+        tell: Callable[[str, str], None] = lambda kind, text: None,
     ) -> None:
         self.settings = settings
         self.model = model
@@ -110,6 +120,7 @@ class Device:
         self.camera = camera
         self.um_per_pixel = um_per_pixel
         self._line = line
+        self._tell = tell
         self._pipeline: Pipeline | None = None
         self._started_at = self._since = datetime.now(UTC)
         self._state, self._reason = State.STARTING, ""
@@ -117,11 +128,14 @@ class Device:
         self._frames = self._skipped = self._lost = self._dropped_before = 0
         self._finished: deque[float] = deque()
         self._latest: SeenFrame | None = None
+        self._notes_before: list[str] = []
         self._said: dict[str, str] = {}
         # By slide: what frames still on their way belong to when another session begins.
         self._counting: dict[int, _Counting] = {}
         self._open: _Counting | None = None
         self._last: _Counting | None = None
+        self._waiting = False
+        self._waiting_target: int | None = None
         self._ask_again_at = 0.0
         self._steering = Lock()
         self._changed = Condition()
@@ -143,7 +157,7 @@ class Device:
             pipeline, latest, counting = self._pipeline, self._latest, self._open
             self._forget_old_times()
             times = self._finished
-            status = DeviceStatus(
+            return DeviceStatus(
                 started_at=self._started_at,
                 state=self._state,
                 since=self._since,
@@ -165,8 +179,8 @@ class Device:
                 target_reached=self.tally.target_reached is not None,
                 store=self.store.counts(),
                 notes=self._notes(),
+                said=tuple(self._said.values()),
             )
-        return status
 
     def wait_frame(self, after: int, limit_s: float) -> tuple[int, SeenFrame] | None:
         """The newest frame that was looked at, and its running number, once that is above ``after``.
@@ -195,20 +209,14 @@ class Device:
                 )
         with self._steering:
             self._end("another session was started")
-            session = self.store.start_session(
-                NewSession(
-                    sample=sample,
-                    operator=operator,
-                    camera=self.camera,
-                    model_name=self.model.path.name,
-                    model_hash=self.model.model_hash,
-                    um_per_pixel=self.um_per_pixel,
-                    target=target,
-                    settings=_settings_of(self.settings),
-                )
-            )
-            self._begin(_Counting(session, Tally(self.manifest, target)))
+            session = self._new_session(sample, operator, target)
+            self._begin(_Counting(session, Tally(self.manifest, target)), self._line.start_slide())
             return session
+
+    def start_session_with_first_frame(self, target: int | None) -> None:
+        """Begin a session as the settings name it once there is a frame, unless one is open by then."""
+        self._waiting = True
+        self._waiting_target = target
 
     def continue_session(self, session: Session) -> Session:
         """Go on with a session that an earlier run left open, in a new area. Raises `StoreError`."""
@@ -219,7 +227,7 @@ class Device:
                 counted, _ = reader.differential(session.id)
             tally = Tally(self.manifest, session.target)
             tally.differential = counted
-            self._begin(_Counting(session, tally, number, area))
+            self._begin(_Counting(session, tally, number, area), self._line.start_slide())
             return session
 
     def stop_session(self, because: str = "stopped") -> Session | None:
@@ -227,13 +235,44 @@ class Device:
         with self._steering:
             return self._end(because)
 
-    def _begin(self, counting: _Counting) -> None:
-        slide = self._line.start_slide()
+    def _new_session(self, sample: str, operator: str, target: int | None) -> Session:
+        return self.store.start_session(
+            NewSession(
+                sample=sample,
+                operator=operator,
+                camera=self.camera,
+                model_name=self.model.path.name,
+                model_hash=self.model.model_hash,
+                um_per_pixel=self.um_per_pixel,
+                target=target,
+                settings=_settings_of(self.settings),
+                crop_um=self.manifest.crop.side_um,
+            )
+        )
+
+    def _begin(self, counting: _Counting, slide: int) -> None:
+        self._waiting = False
         with self._changed:
             # Frames of the slide before may still be on their way; of those before that, none.
             before = sorted(self._counting.items())[-1:]
             self._counting = dict(before) | {slide: counting}
             self._open = self._last = counting
+
+    def _begin_waiting(self, slide: int) -> None:
+        """Begin the session that waits for this frame, the first of its slide."""
+        if monotonic() < self._ask_again_at:
+            return
+        with self._steering:
+            if not self._waiting or self._open is not None:
+                return
+            names, target = self.settings.session, self._waiting_target
+            try:
+                session = self._new_session(names.sample, names.operator, target)
+            except StoreError as error:
+                self._ask_again_at = monotonic() + _ASK_AGAIN_S
+                self.say("store", f"no session can be begun, nothing is counted: {error}")
+                return
+            self._begin(_Counting(session, Tally(self.manifest, target)), slide)
 
     def _end(self, because: str) -> Session | None:
         counting = self._open
@@ -252,29 +291,36 @@ class Device:
         """Another state of the camera; it is an event where it differs from the one before."""
         with self._changed:
             same = (state, reason) == (self._state, self._reason)
-            if state is State.RUNNING and self._state is State.RECOVERING:
+            if state is State.RUNNING and self._frames and self._state in (State.RECOVERING, State.ABSENT):
                 self._recoveries += 1
             self._state, self._reason, self._failures = state, reason, failures
             if same:
                 return
             self._since = datetime.now(UTC)
             self._changed.notify_all()
-        counting = self._open
-        text = f"{state}: {reason}" if reason else str(state)
-        self.store.add_event("camera", text, counting.session.id if counting else None)
+        self._record("camera", f"{state}: {reason}" if reason else str(state))
 
     def use(self, pipeline: Pipeline | None) -> None:
         """The pipeline that runs, or None while there is none."""
         with self._changed:
             if self._pipeline is not None:
                 self._dropped_before += self._pipeline.dropped
+                self._notes_before = self._pipeline.notes()
             self._pipeline = pipeline
 
     def say(self, kind: str, line: str) -> None:
         """Something that a person should know: kept as an event, and shown until the same kind says more."""
         with self._changed:
             self._said[kind] = line
-        self.store.add_event(kind, line)
+        self._record(kind, line)
+
+    def finish(self) -> None:
+        """The device is switched off: the open session, if any, ends. May be called more than once."""
+        self.enter(State.STOPPING)
+        try:
+            self.stop_session("switched off")
+        except StoreError as error:
+            self.say("store", f"the session stays open, the next run goes on with it: {error}")
 
     def saw(self, result: SeenFrame | LostFrame) -> None:
         """What became of a frame: its new cells are counted, and given to the store."""
@@ -285,6 +331,8 @@ class Device:
             if counting is not None:
                 counting.tally.add(result)
             return
+        if self._waiting:
+            self._begin_waiting(result.slide)
         counting = self._counting.get(result.slide)
         if counting is not None:
             counting.tally.add(result)
@@ -312,14 +360,18 @@ class Device:
                 self._ask_again_at = monotonic() + _ASK_AGAIN_S
                 self.say("store", f"the session reached its target and cannot be ended: {error}")
 
+    def _record(self, kind: str, text: str) -> None:
+        counting = self._open
+        self.store.add_event(kind, text, counting.session.id if counting else None)
+        self._tell(kind, text)
+
     def _forget_old_times(self) -> None:
         while self._finished and self._finished[0] < monotonic() - _RATE_WINDOW_S:
             self._finished.popleft()
 
     def _notes(self) -> tuple[str, ...]:
-        lines: list[str] = []
-        if self._pipeline is not None:
-            lines += self._pipeline.notes()
+        lines = self._notes_before if self._pipeline is None else self._pipeline.notes()
+        lines = lines.copy()
         counting = self._open
         if counting is not None and (continued := counting.session.continued):
             times = "once" if continued == 1 else f"{continued} times"
@@ -329,7 +381,7 @@ class Device:
             lines.append(f"Cells that could not be stored: {counts.not_stored}.")
         if counts.error is not None:
             lines.append(f"The store: {counts.error}.")
-        return (*lines, *self._said.values())
+        return tuple(lines)
 
 
 def _as_numbered(result: SeenFrame, counting: _Counting | None) -> SeenFrame:

@@ -9,6 +9,7 @@
     ├── CalibrationError    (ValueError)    a scale or a light that cannot be measured from these images
     ├── CameraError         (OSError)       a source of frames that does not open or stops
     │   └── NoCameraError                   there is no such camera
+    ├── RecoveryError       (RuntimeError)  what only a new process can mend; exit status 75
     ├── StuckThreadError    (RuntimeError)  a thread that does not stop
     ├── StoreError          (OSError)       a store that cannot be opened, read or written
     ├── ModelFileError      (ValueError)    a model file that is damaged, mixed up or of another kind
@@ -60,6 +61,12 @@ class NoCameraError(CameraError):
 
 class StoreError(HematoVisionError, OSError):
     """A store of sessions that cannot be opened, read or written, or that lacks what is asked for."""
+
+
+class RecoveryError(HematoVisionError, RuntimeError):
+    """A camera or model that could not be recovered here; a new process may, and systemd starts one."""
+
+    exit_status = 75  # EX_TEMPFAIL: try again later
 
 
 class StuckThreadError(HematoVisionError, RuntimeError):

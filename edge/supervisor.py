@@ -1,0 +1,150 @@
+"""The supervisor: keeps frames coming, opens a stalled camera again, and gives up where that is better."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from threading import Event
+from time import monotonic
+
+from edge.cameras import Camera, LostFrame
+from edge.classifier import Classifier
+from edge.device import Device, State
+from edge.pipeline import Line, Pipeline, SeenFrame
+from edge.threads import Closed
+from hematovision.errors import CameraError, ModelFileError, NoCameraError, RecoveryError, StuckThreadError
+
+#: Pauses before a camera is opened again after its first, second … failure in a row, in seconds. One failure
+#: more than there are pauses, and the process ends: libcamera sometimes recovers only in a new one.
+PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+#: How often an absent camera is looked for, in seconds.
+ABSENT_PAUSE_S = 2.0
+#: A frame that is looked at for longer, in seconds, never ends; on a Pi Zero one takes about a second.
+LOOK_LIMIT_S = 20.0
+#: A camera that gives neither frames nor errors for longer, in seconds, hangs where it cannot tell itself.
+SILENT_LIMIT_S = 15.0
+# The threads of a pipeline end within this, or the process does: it has to stop within five seconds.
+_STOP_LIMIT_S = 1.5
+_LOOK_UP_S = 0.2
+
+
+class Supervisor:
+    """Runs pipelines, one after the other, until it is stopped or a source that has an end has ended.
+
+    Args:
+        device: is told what happens.
+        line: what the frames go through; it knows the cells counted, also when the camera is opened again.
+        connect: makes the camera, closed.
+        load: makes the classifier anew, after the model failed.
+        stop: set by whoever wants it to end, a signal for instance.
+        check: looks at every result beside the count, in the supervisor's thread.
+        progress: called with every frame finished and every step of a recovery: all that is worth being
+            called alive.
+        pauses_s: see `PAUSES_S`.
+        absent_pause_s: see `ABSENT_PAUSE_S`.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        line: Line,
+        connect: Callable[[], Camera],
+        load: Callable[[], Classifier],
+        stop: Event,
+        check: Callable[[SeenFrame | LostFrame, Camera], None],
+        progress: Callable[[], None],
+        pauses_s: tuple[float, ...] = PAUSES_S,
+        absent_pause_s: float = ABSENT_PAUSE_S,
+    ) -> None:
+        self._device = device
+        self._line = line
+        self._connect = connect
+        self._load = load
+        self._stop = stop
+        self._check = check
+        self._progress = progress
+        self._pauses_s = pauses_s
+        self._absent_pause_s = absent_pause_s
+        self._failures = 0
+
+    def run(self) -> None:
+        """Run until the end. The open session is left open; a live camera is opened again when it fails.
+
+        Raises:
+            RecoveryError: the camera or the model could not be recovered, or a thread hangs.
+            CameraError: a source that is not live failed.
+            ModelFileError: the model failed on a source that is not live.
+            SettingError: the camera does not have what was asked of it, or the blank field does not fit.
+        """
+        while not self._stop.is_set():
+            camera = self._connect()
+            try:
+                self._run_once(camera)
+                return
+            except NoCameraError as error:
+                if not camera.live:
+                    raise
+                self._failures = 0
+                self._device.enter(State.ABSENT, str(error))
+                self._wait(self._absent_pause_s)
+            except (CameraError, ModelFileError) as error:
+                if not camera.live:
+                    raise
+                self._recover(error)
+            except StuckThreadError as error:
+                self._device.enter(State.FAILED, str(error), self._failures)
+                raise RecoveryError(str(error)) from error
+            finally:
+                self._device.use(None)
+
+    def _run_once(self, camera: Camera) -> None:
+        """One pipeline, until the source ends, it fails or the supervisor is stopped."""
+        pipeline = Pipeline(camera, self._line, _STOP_LIMIT_S)
+        with ExitStack() as undo:
+            undo.enter_context(pipeline)
+            self._device.use(pipeline)
+            self._progress()
+            heard_at = monotonic()
+            while not self._stop.is_set():
+                try:
+                    result = pipeline.take(_LOOK_UP_S)
+                except Closed:
+                    return
+                except TimeoutError:
+                    self._look_after(pipeline, camera, monotonic() - heard_at)
+                    continue
+                except (CameraError, ModelFileError) as error:
+                    # Before the camera is closed, which may take a while.
+                    self._device.enter(State.STALLED, str(error), self._failures)
+                    raise
+                heard_at = monotonic()
+                if isinstance(result, SeenFrame):
+                    self._failures = 0
+                    self._device.enter(State.RUNNING)
+                    self._progress()
+                self._device.saw(result)
+                self._check(result, camera)
+            # At once: what the camera's threads do when they are to end takes what time it takes.
+            self._device.finish()
+
+    def _look_after(self, pipeline: Pipeline, camera: Camera, silent_s: float) -> None:
+        """Judge a pipeline that finishes no frame."""
+        if pipeline.looking_s > LOOK_LIMIT_S:
+            reason = f"a frame is looked at for more than {LOOK_LIMIT_S:g} s: the interpreter hangs"
+            self._device.enter(State.FAILED, reason, self._failures)
+            raise RecoveryError(f"{reason}; a new process is needed")
+        if camera.live and silent_s > SILENT_LIMIT_S:
+            raise CameraError(f"{camera.name}: neither a picture nor an error for {SILENT_LIMIT_S:g} s")
+
+    def _recover(self, error: CameraError | ModelFileError) -> None:
+        """Prepare another attempt, after a pause; or give up."""
+        self._failures += 1
+        if self._failures > len(self._pauses_s):
+            self._device.enter(State.FAILED, str(error), self._failures)
+            raise RecoveryError(f"given up after {self._failures} failures in a row, the last: {error}")
+        self._device.enter(State.RECOVERING, str(error), self._failures)
+        if isinstance(error, ModelFileError):
+            self._line.classifier = self._load()
+        self._wait(self._pauses_s[self._failures - 1])
+
+    def _wait(self, pause_s: float) -> None:
+        self._progress()
+        self._stop.wait(pause_s)
