@@ -7,10 +7,13 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from hematovision.errors import SettingError
 from hematovision.images import RGBImage
+
+if TYPE_CHECKING:
+    from edge.cameras.live import Limits
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Camera(ABC):
 
         Raises:
             CameraError: it is missing, empty, busy or cannot be opened.
+            NoCameraError: of a live camera, there is none at all.
             SettingError: it does not have what was asked of it.
         """
 
@@ -113,7 +117,7 @@ class Camera(ABC):
 class CameraKind:
     """A kind of camera: how it is written, what it is, and the class, which takes the text after the colon.
 
-    The classes of `whole` addresses take all of the text instead.
+    The classes of `whole` addresses take all of the text instead, those of a `device` also its `Limits`.
     """
 
     usage: str
@@ -121,6 +125,7 @@ class CameraKind:
     module: str
     class_name: str
     whole: bool = False
+    device: bool = False
 
     @property
     def name(self) -> str:
@@ -133,21 +138,29 @@ class CameraKind:
         return self.usage[len(self.name)] == ":"
 
 
+_NETWORK = "network", "NetworkCamera"
 #: Every camera there is.
 CAMERA_KINDS = (
-    CameraKind("picamera2[:N,OPTIONS]", "a Raspberry Pi's camera, number N", "picamera2", "PiCamera"),
-    CameraKind("v4l2:/dev/videoN[,OPTIONS]", "a USB camera", "v4l2", "V4L2Camera"),
-    CameraKind("rtsp://ADDRESS", "a network camera", "network", "NetworkCamera", whole=True),
-    CameraKind("http://ADDRESS", "a network camera, MJPEG or video", "network", "NetworkCamera", whole=True),
-    CameraKind("https://ADDRESS", "the same, encrypted", "network", "NetworkCamera", whole=True),
+    CameraKind(
+        "picamera2[:N,OPTIONS]", "a Raspberry Pi's camera, number N", "picamera2", "PiCamera", device=True
+    ),
+    CameraKind("v4l2:/dev/videoN[,OPTIONS]", "a USB camera", "v4l2", "V4L2Camera", device=True),
+    CameraKind("rtsp://ADDRESS", "a network camera", *_NETWORK, whole=True, device=True),
+    CameraKind("http://ADDRESS", "a network camera, MJPEG or video", *_NETWORK, whole=True, device=True),
+    CameraKind("https://ADDRESS", "the same, encrypted", *_NETWORK, whole=True, device=True),
     CameraKind("file:VIDEO", "a video file", "video", "VideoCamera"),
     CameraKind("folder:DIR", "a folder of images, each a place of its own", "folder", "FolderCamera"),
     CameraKind("phantom[:OPTIONS]", "a drawn slide", "phantom", "PhantomCamera"),
 )
 
 
-def open_camera(spec: str, um_per_pixel: float) -> Camera:
+def open_camera(spec: str, um_per_pixel: float, limits: "Limits | None" = None) -> Camera:
     """The camera that a text such as ``folder:DIR`` or ``v4l2:/dev/video0`` names; ``with`` opens it.
+
+    Args:
+        spec: kind, a colon, and which.
+        um_per_pixel: scale of its frames; NaN where it is still to be measured.
+        limits: how long a device is waited for; without, as a person in front of it would.
 
     Raises:
         SettingError: no camera has that name, or what follows it cannot be meant.
@@ -163,4 +176,5 @@ def open_camera(spec: str, um_per_pixel: float) -> Camera:
         raise SettingError(f"camera '{spec}' says not which; write {kind.usage}")
     # Each is imported only where it is wanted: some need what not every machine has.
     camera_class = getattr(import_module(f"edge.cameras.{kind.module}"), kind.class_name)
-    return camera_class(spec if kind.whole else argument, um_per_pixel)
+    which = spec if kind.whole else argument
+    return camera_class(which, um_per_pixel, limits) if kind.device else camera_class(which, um_per_pixel)

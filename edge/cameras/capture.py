@@ -34,12 +34,12 @@ class CaptureCamera(LiveCamera):
     @property
     @abstractmethod
     def _patience_s(self) -> float:
-        """How long OpenCV itself waits for a picture, in seconds."""
+        """How long `_wait` waits for a picture, in seconds."""
 
     def _grab(self) -> Picture:
         capture = self._capture
         assert capture is not None
-        if not capture.grab():
+        if not self._wait(capture):
             # A connection that hung in the middle of a picture gives that torn first, and then ends.
             if monotonic() - self._good_at >= self._patience_s:
                 raise CameraError(f"{self.name}: no picture for {self._patience_s:g} s; {self.advice}")
@@ -51,6 +51,10 @@ class CaptureCamera(LiveCamera):
         picture = Picture(to_rgb(retrieved), taken_at)
         self._good_at = monotonic()
         return picture
+
+    def _wait(self, capture: cv2.VideoCapture) -> bool:
+        """Whether there is another picture to retrieve."""
+        return bool(capture.grab())
 
     def _disconnect(self) -> None:
         if self._capture is not None:

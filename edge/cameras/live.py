@@ -4,13 +4,14 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import Lock
 from time import monotonic
 
 import numpy as np
 
 from edge.cameras import Camera, Frame, LostFrame
 from edge.threads import STOP_LIMIT_S, Closed, Handover, Worker
-from hematovision.errors import CameraError, ImageError
+from hematovision.errors import CameraError, ImageError, StuckThreadError
 from hematovision.images import RGBImage, check_size, is_grey
 
 # Every so many pixels in x and y are looked at: no fault that is told here is as small as that.
@@ -26,15 +27,26 @@ class Limits:
     """How long a live camera is waited for, in seconds.
 
     ``open_s``: for it to open. ``frame_s``: for a picture. ``unusable_s``: while every picture is black,
-    torn or otherwise unusable. ``still_s``: while every picture is bit for bit the one before. ``stop_s``:
-    for its thread to end.
+    torn or otherwise unusable. ``still_s``: while every picture is bit for bit the one before.
+    ``still_video_s``: the same of compressed video, in which a still field may repeat itself until the next
+    key frame. ``stop_s``: for its thread to end.
     """
 
     open_s: float = 10.0
     frame_s: float = 5.0
     unusable_s: float = 10.0
     still_s: float = 10.0
+    still_video_s: float = 30.0
     stop_s: float = STOP_LIMIT_S
+
+
+#: Of a device that is left alone, whose camera must give frames again 5 s after it stalled. Noticed after
+#: 2.5 s, closed and paused half a second, it has 2 s left to open, which USB and Pi cameras do in about one.
+#: A camera that gives less than a picture in 2.5 s is none to move a slide by. A sensor's noise makes any
+#: two pictures differ, so one that repeats itself as long has stalled too. What is black or torn does come,
+#: and opening the camera again does not switch a lamp on: that is borne with for longer. Ending is as quick
+#: as a service must be that has 5 s for all of it.
+UNATTENDED = Limits(frame_s=2.5, still_s=2.5, stop_s=2.0)
 
 
 @dataclass(frozen=True)
@@ -54,13 +66,16 @@ class LiveCamera(Camera):
 
     A subclass connects, grabs one picture after the other and disconnects, all three on one thread, which
     this class owns: a library that hangs there is noticed here. Nothing is dropped but repeats; who wants
-    the newest frame reads without pause and drops the others.
+    the newest frame reads without pause and drops the others. Any thread may close it, at any time: that ends
+    an `open` that waits with an error, and `frames`.
     """
 
     places_apart = False
     live = True
     #: What a person should look at when the camera fails.
     advice = "check its cable and power"
+    #: Whether its pictures are compressed one by the other.
+    video = False
 
     def __init__(self, name: str, um_per_pixel: float, limits: Limits | None = None) -> None:
         self.name = name
@@ -70,6 +85,7 @@ class LiveCamera(Camera):
         self._size: tuple[int, int] | None = None
         self._handover: Handover[Picture | ImageError | None] | None = None
         self._thread: Worker | None = None
+        self._opening_or_closing = Lock()
         self._sequence = 0
         self._last: RGBImage | None = None
         self._closing = False
@@ -91,25 +107,37 @@ class LiveCamera(Camera):
     def _disconnect(self) -> None:
         """Let go of the device, also where connecting failed half-way."""
 
+    def _interrupt(self) -> None:
+        """End a wait of `_connect` or `_grab`, which then raises `CameraError`; called by another thread."""
+
     def open(self) -> None:
         """Open the camera.
 
         Raises:
-            CameraError: it does not open, or not within its limit.
+            CameraError: it does not open, or not within its limit, or is closed meanwhile.
+            NoCameraError: there is no such camera.
             SettingError: it does not have what was asked of it.
+            StuckThreadError: it still hangs since it was closed last.
         """
-        if self._thread is not None:
-            raise CameraError(f"{self.name}: is open already; close it first")
-        self._size, self._last, self._sequence, self.repeats = None, None, 0, 0
-        self._closing = False
         handover: Handover[Picture | ImageError | None] = Handover()
-        self._handover = handover
-        self._thread = Worker(f"camera {self.name}", lambda: self._read(handover), handover)
-        self._thread.start()
+        with self._opening_or_closing:
+            if self._handover is not None:
+                raise CameraError(f"{self.name}: is open already; close it first")
+            if self._thread is not None and self._thread.is_alive():
+                raise StuckThreadError(
+                    f"{self.name}: still hangs since it was closed last: end the process; {self.advice}"
+                )
+            self._size, self._last, self._sequence, self.repeats = None, None, 0, 0
+            self._closing = False
+            self._handover = handover
+            self._thread = Worker(f"camera {self.name}", lambda: self._read(handover), handover)
+            self._thread.start()
         with ExitStack() as undo:
             undo.callback(self.close)
             try:
                 handover.take(self._limits.open_s)
+            except Closed as error:
+                raise CameraError(f"{self.name}: was closed while it opened") from error
             except TimeoutError as error:
                 raise CameraError(
                     f"{self.name}: did not open within {self._limits.open_s:g} s; {self.advice}"
@@ -123,9 +151,32 @@ class LiveCamera(Camera):
             CameraError: the camera stopped; it gave no picture, no usable one, or only the same one for
                 longer than its limits; or it is not open.
         """
-        if self._handover is None:
+        handover = self._handover
+        if handover is None:
             raise CameraError(f"{self.name}: the camera is not open")
-        handover, limits = self._handover, self._limits
+        return self._checked(handover)
+
+    def close(self) -> None:
+        """Let go of the camera and end its thread.
+
+        Whoever closes it while another does waits until that is done; the other is told what went wrong.
+
+        Raises:
+            CameraError: the device cannot be let go of.
+            StuckThreadError: the thread does not end within its limit.
+        """
+        with self._opening_or_closing:
+            if self._handover is None or self._thread is None:
+                return
+            self._closing = True
+            self._handover.close()
+            self._handover = None
+            self._interrupt()
+            self._thread.finish(self._limits.stop_s)
+
+    def _checked(self, handover: Handover[Picture | ImageError | None]) -> Iterator[Frame | LostFrame]:
+        limits = self._limits
+        still_s = limits.still_video_s if self.video else limits.still_s
         fresh_at = monotonic()
         while True:
             try:
@@ -147,30 +198,15 @@ class LiveCamera(Camera):
                 yield LostFrame(sequence, self.name, f"{self.name}: frame {sequence} {picture}")
             elif self._is_repeat(picture):
                 self.repeats += 1
-                if waited > limits.still_s:
+                if waited > still_s:
                     raise CameraError(
-                        f"{self.name}: the picture has stood still for {limits.still_s:g} s; {self.advice}"
+                        f"{self.name}: the picture has stood still for {still_s:g} s; {self.advice}"
                     )
             else:
                 yield Frame.taken(
                     picture.monotonic, picture.image, sequence, self._um_per_pixel, self.name, picture.small
                 )
                 fresh_at = monotonic()  # what the frame's user took for it is no fault of the camera's
-
-    def close(self) -> None:
-        """Let go of the camera and end its thread.
-
-        Raises:
-            CameraError: the device cannot be let go of.
-            StuckThreadError: the thread does not end within its limit.
-        """
-        if self._thread is None or self._handover is None:
-            return
-        thread, self._thread = self._thread, None
-        self._closing = True
-        self._handover.close()
-        self._handover = None
-        thread.finish(self._limits.stop_s)
 
     def _read(self, handover: Handover[Picture | ImageError | None]) -> None:
         """What the thread does: connect, say so, then one picture after the other until nobody takes them."""
@@ -183,11 +219,10 @@ class LiveCamera(Camera):
                     item = self._grab()
                 except ImageError as error:
                     item = error
-                except CameraError:
-                    if self._closing:  # nobody waits for a picture any more
-                        return
-                    raise
                 handover.put(item)
+        except CameraError:
+            if not self._closing:  # else nobody waits for a picture any more
+                raise
         finally:
             self._disconnect()
 

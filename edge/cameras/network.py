@@ -4,6 +4,7 @@
 the part of an address in which cameras take them. Of https, the certificate is not checked.
 """
 
+import errno
 import os
 import re
 import socket
@@ -14,16 +15,17 @@ import cv2
 
 from edge.cameras.capture import CaptureCamera, sends_jpeg
 from edge.cameras.live import Limits
-from hematovision.errors import CameraError, SettingError
+from hematovision.errors import CameraError, NoCameraError, SettingError
 from hematovision.images import shown_path
 
 # Over UDP, FFmpeg's first choice, packets get lost and pictures come torn, which nothing tells.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
 
-# A still field compressed as video may repeat itself to the bit until the next key frame.
-_LIMITS = Limits(still_s=30.0)
 # FFmpeg's waits end before ours do, so that the error says which it was; so does asking the server why.
 _OPEN_SHARE, _ASK_SHARE, _FRAME_SHARE = 0.6, 0.15, 0.8
+
+# A machine that is off, or not on this network: not one that is there and refuses what it is asked for.
+_NOBODY_THERE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 
 _PORTS = {"rtsp": 554, "http": 80, "https": 443}
 _QUESTIONS = {
@@ -38,6 +40,7 @@ class NetworkCamera(CaptureCamera):
 
     advice = "check the camera and the network"
     ended = "the stream ended"
+    video = True
 
     def __init__(self, address: str, um_per_pixel: float, limits: Limits | None = None) -> None:
         scheme = address.partition(":")[0]
@@ -55,9 +58,10 @@ class NetworkCamera(CaptureCamera):
             raise SettingError(
                 f"the address of the {scheme} camera names no host; write {scheme}://HOST/PATH"
             )
-        super().__init__(shown_address(address), um_per_pixel, limits or _LIMITS)
+        super().__init__(shown_address(address), um_per_pixel, limits)
         self._address = address
         self._scheme, self._host, self._port = scheme, host, port or _PORTS[scheme]
+        self._place = f"{self._host}:{self._port}"
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         self._target = f"rtsp://{host}:{self._port}{target}" if scheme == "rtsp" else target or "/"
 
@@ -78,25 +82,35 @@ class NetworkCamera(CaptureCamera):
             ],
         )
         if not capture.isOpened():
-            if monotonic() - start >= limit:
-                raise CameraError(f"{self.name}: no video within {limit:g} s; {self.advice}")
-            raise CameraError(f"{self.name}: {self._ask_why()}")
+            late = monotonic() - start >= limit
+            with self._reach() as connection:
+                why = f"no video within {limit:g} s; {self.advice}" if late else self._ask_why(connection)
+            raise CameraError(f"{self.name}: {why}")
         if sends_jpeg(capture):
             capture.set(cv2.CAP_PROP_FORMAT, -1)  # as it was sent
         self._good_at = monotonic()
 
-    def _ask_why(self) -> str:
-        """OpenCV only says that nothing opened; ask the server why. One line, without the camera's name."""
-        place, limit = f"{self._host}:{self._port}", self._limits.open_s * _ASK_SHARE
+    def _reach(self) -> socket.socket:
+        """A connection to the server. OpenCV only says that nothing opened: is there anybody?"""
         try:
-            with socket.create_connection((self._host, self._port), limit) as connection:
-                question = _QUESTIONS.get(self._scheme)
-                if question is None:  # what is encrypted is left to FFmpeg
-                    return "sends no video; check the address"
-                connection.sendall(question.format(target=self._target, host=place).encode())
-                answer = connection.recv(200).decode("latin-1")
+            return socket.create_connection((self._host, self._port), self._limits.open_s * _ASK_SHARE)
         except socket.gaierror as error:
-            return f"the host {self._host} is not found ({error.strerror}); check the address"
+            reason = f"the host {self._host} is not found ({error.strerror}); check the address"
+            raise NoCameraError(f"{self.name}: {reason}") from error
+        except OSError as error:
+            reason = f"{self._place} does not answer ({error.strerror or error}); {self.advice}"
+            absent = isinstance(error, TimeoutError) or error.errno in _NOBODY_THERE
+            raise (NoCameraError if absent else CameraError)(f"{self.name}: {reason}") from error
+
+    def _ask_why(self, connection: socket.socket) -> str:
+        """What the server says to being asked for the video. One line, without the camera's name."""
+        place = self._place
+        question = _QUESTIONS.get(self._scheme)
+        if question is None:  # what is encrypted is left to FFmpeg
+            return "sends no video; check the address"
+        try:
+            connection.sendall(question.format(target=self._target, host=place).encode())
+            answer = connection.recv(200).decode("latin-1")
         except OSError as error:
             return f"{place} does not answer ({error.strerror or error}); {self.advice}"
         status = _STATUS_LINE.match(answer)

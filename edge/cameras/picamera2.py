@@ -30,7 +30,14 @@ from typing import Any
 from edge.cameras.live import Limits, LiveCamera, Picture
 from edge.cameras.options import parse_options
 from edge.cameras.pixel_formats import JPEG_COLOUR, YUV_FORMATS, PixelLayout, YuvColour
-from hematovision.errors import CameraError, HematoVisionError, MissingPartError, SettingError, reason_of
+from hematovision.errors import (
+    CameraError,
+    HematoVisionError,
+    MissingPartError,
+    NoCameraError,
+    SettingError,
+    reason_of,
+)
 from hematovision.images import MIN_SIDE_PX
 from hematovision.optics import WORKING_UM_PER_PIXEL
 
@@ -92,13 +99,14 @@ class PiCamera(LiveCamera):
         super().__init__(f"picamera2:{self._number}", um_per_pixel, limits)
         self._device_class = device_class or _picamera2_class()
         self._device: Any = None
+        self._complete = Event()  # the request that is waited for, or the camera is to be closed
 
     def _connect(self) -> None:
         with self._library("libcamera does not start"):
             there = self._device_class.global_camera_info()
         if self._number >= len(there):
             attached = ", ".join(f"{number} ({info.get('Model')})" for number, info in enumerate(there))
-            raise CameraError(
+            raise NoCameraError(
                 f"{self.name}: no such camera; attached are: {attached or f'none; {self.advice}'}"
             )
         with self._library("does not open; where another program uses it, end that"):
@@ -124,6 +132,9 @@ class PiCamera(LiveCamera):
         taken_at = metadata["SensorTimestamp"] / 1e9 if "SensorTimestamp" in metadata else monotonic()
         small = self._lores.to_half_rgb(lores) if self._lores and lores is not None else None
         return Picture(self._main.to_rgb(main), taken_at, small)
+
+    def _interrupt(self) -> None:
+        self._complete.set()
 
     def _disconnect(self) -> None:
         device, self._device = self._device, None
@@ -211,10 +222,13 @@ class PiCamera(LiveCamera):
     def _next_request(self) -> Any:
         """The next request that the camera completes, with its pictures; whoever gets it releases it."""
         # The picamera2 of the first Bookworm, 0.3.12, takes no limit for a wait of its own.
-        complete = Event()
+        complete = self._complete = Event()
         job = self._device.capture_request(wait=False, signal_function=lambda _job: complete.set())
         limit_s = self._limits.frame_s * _SHARE_OF_LIMIT
-        if not complete.wait(limit_s):
+        there = not self._closing and complete.wait(limit_s)
+        if self._closing:
+            raise CameraError(f"{self.name}: is being closed")
+        if not there:
             raise CameraError(f"{self.name}: the camera stopped: nothing for {limit_s:g} s; {self.advice}")
         return self._device.wait(job)
 

@@ -6,6 +6,7 @@ to 1280x960::
     v4l2:/dev/video0,width=1920,height=1080
 """
 
+import errno
 import fcntl
 import os
 import struct
@@ -16,7 +17,7 @@ import cv2
 from edge.cameras.capture import CaptureCamera, sends_jpeg
 from edge.cameras.live import Limits
 from edge.cameras.options import parse_options
-from hematovision.errors import CameraError, SettingError
+from hematovision.errors import CameraError, NoCameraError, SettingError
 from hematovision.images import shown_path
 
 _DEFAULT_SIZE = (1280, 960)
@@ -24,10 +25,15 @@ _DEFAULT_SIZE = (1280, 960)
 # would be old.
 _BUFFERS = 2
 _OLDEST_STAMP_S = 5.0
+# Of a device file whose camera has been pulled, which may stay for as long as somebody has it open.
+_NO_DEVICE = {errno.ENODEV, errno.ENXIO}
 
-# OpenCV takes whole seconds, from here, once for all cameras of a process.
-_SELECT_TIMEOUT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
-os.environ.setdefault(_SELECT_TIMEOUT, "4")
+# How long OpenCV waits for a picture at a time, and cannot be told to stop. It takes whole seconds, from
+# here, once for all cameras of a process.
+_SELECT_TIMEOUT_S = 1
+os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(_SELECT_TIMEOUT_S)
+# The wait ends before that for a picture: so the error says who did not answer.
+_SHARE_OF_LIMIT = 0.8
 
 # From linux/videodev2.h.
 _VIDIOC_QUERYCAP = 0x80685600
@@ -56,7 +62,18 @@ class V4L2Camera(CaptureCamera):
 
     @property
     def _patience_s(self) -> float:
-        return float(os.environ[_SELECT_TIMEOUT])
+        return max(1, self._limits.frame_s * _SHARE_OF_LIMIT // _SELECT_TIMEOUT_S) * _SELECT_TIMEOUT_S
+
+    def _wait(self, capture: cv2.VideoCapture) -> bool:
+        end = monotonic() + self._patience_s
+        while not self._closing:
+            began = monotonic()
+            if capture.grab():
+                return True
+            now = monotonic()
+            if now - began < _SELECT_TIMEOUT_S or now >= end:
+                return False  # what fails at once was no wait: the device is gone
+        return False
 
     def _connect(self) -> None:
         self._check_device()
@@ -93,18 +110,22 @@ class V4L2Camera(CaptureCamera):
         try:
             device = os.open(self._device, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
         except FileNotFoundError as error:
-            raise CameraError(f"{self.name}: no such camera; plug it in, ls /dev/video* shows it") from error
+            raise self._no_camera() from error
         except PermissionError as error:
             raise CameraError(
                 f"{self.name}: may not be opened; join the group video (sudo usermod -aG video $USER)"
             ) from error
         except OSError as error:
+            if error.errno in _NO_DEVICE:
+                raise self._no_camera() from error
             raise CameraError(f"{self.name}: cannot be opened ({error.strerror}); check the name") from error
         try:
             answer = bytearray(_CAPABILITY.size)
             try:
                 fcntl.ioctl(device, _VIDIOC_QUERYCAP, answer)
             except OSError as error:
+                if error.errno in _NO_DEVICE:
+                    raise self._no_camera() from error
                 raise CameraError(f"{self.name}: not a camera; ls /dev/video* shows what there is") from error
             *_, everywhere, here, _, _, _ = _CAPABILITY.unpack(answer)
             capabilities = here if everywhere & _HAS_NODE_CAPABILITIES else everywhere
@@ -123,6 +144,9 @@ class V4L2Camera(CaptureCamera):
                 ) from error
         finally:
             os.close(device)
+
+    def _no_camera(self) -> NoCameraError:
+        return NoCameraError(f"{self.name}: no such camera; plug it in, ls /dev/video* shows it")
 
     def _taken_at(self, capture: cv2.VideoCapture) -> float:
         # Most drivers stamp by the monotonic clock; a time that cannot be is by another.

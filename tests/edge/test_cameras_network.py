@@ -22,7 +22,7 @@ from hematovision.errors import CameraError, SettingError
 
 PATIENT = Limits(open_s=20, frame_s=20)
 # For a wait that ends with nothing: of the camera itself, and while it opens.
-QUICK = Limits(open_s=20, frame_s=1, still_s=0.5)
+QUICK = Limits(open_s=20, frame_s=1, still_video_s=0.5)
 QUICK_TO_OPEN = Limits(open_s=1.5)
 UPPER, LOWER = (230, 150, 170), (90, 60, 200)
 TORN = 3  # number of the picture that is torn

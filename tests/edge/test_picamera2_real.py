@@ -114,7 +114,9 @@ def test_a_real_camera_that_has_other_sizes_gives_those(scenario: Scenario) -> N
 def test_what_a_real_camera_has_not_is_refused_and_it_opens_afterwards(scenario: Scenario) -> None:
     result = scenario("refusals")
     complaints = result["complaints"]
-    assert "CameraError: picamera2:3: no such camera; attached are: 0 (virtual-microscope)" in complaints["3"]
+    assert (
+        "NoCameraError: picamera2:3: no such camera; attached are: 0 (virtual-microscope)" in complaints["3"]
+    )
     assert "no ExposureTime" in complaints["exposure_us=8000"]
     assert "no LensPosition" in complaints["focus=2"]
     assert "nothing to lock" in complaints["lock_after=1"]
@@ -127,7 +129,7 @@ def test_what_a_real_camera_has_not_is_refused_and_it_opens_afterwards(scenario:
 
 def test_no_real_camera_is_an_error_that_says_so(scenario: Scenario) -> None:
     result = scenario("no_camera", frames=0)
-    assert result["complaint"].startswith("CameraError: picamera2:0: no such camera; attached are: none")
+    assert result["complaint"].startswith("NoCameraError: picamera2:0: no such camera; attached are: none")
     assert result["threads"] == []
 
 
@@ -136,5 +138,15 @@ def test_a_real_camera_that_stops_is_an_error_within_its_limit_and_opens_again(s
     assert result["frames"] >= 2
     assert result["error"].startswith("CameraError: picamera2:0: ")
     assert result["seconds"] < 10
+    assert result["threads"] == []
+    assert result["again"] == "opened"
+
+
+def test_a_real_camera_is_closed_while_a_picture_is_waited_for_and_opens_again(scenario: Scenario) -> None:
+    result = scenario("closed_while_waiting")
+    for outcome, seconds in result["outcomes"]:
+        assert outcome == ["ended"]
+        assert seconds < 1.5  # the wait itself would have gone on for longer
+    assert result["left_open"][0] == result["left_open"][-1] < 10
     assert result["threads"] == []
     assert result["again"] == "opened"

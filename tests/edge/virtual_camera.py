@@ -9,7 +9,7 @@ import threading
 from itertools import islice
 from math import dist
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,37 @@ def stops() -> dict[str, Any]:
         "threads": threads_left(),
         "again": complaint(""),
     }
+
+
+def closed_while_waiting() -> dict[str, Any]:
+    """Closed by another thread while a picture is waited for that never comes; each time opened again."""
+    one, left_open, outcomes = camera(), [], []
+    for _ in range(3):
+        one.open()
+        waiting = one.frames()
+        next(waiting)
+        # Whoever does not give its requests back leaves the camera nothing to put a picture into.
+        for _ in range(one._device.camera_config["buffer_count"]):
+            one._device.capture_request(wait=False)
+        outcome: list[str] = []
+        reader = threading.Thread(target=_exhaust, args=(waiting, outcome))
+        reader.start()
+        sleep(0.5)
+        started = monotonic()
+        one.close()
+        reader.join(5)
+        outcomes.append([outcome, monotonic() - started])
+        left_open.append(len(list(Path("/proc/self/fd").iterdir())))
+    return {"outcomes": outcomes, "left_open": left_open, "threads": threads_left(), "again": complaint("")}
+
+
+def _exhaust(frames: Any, outcome: list[str]) -> None:
+    try:
+        for _ in frames:
+            pass
+        outcome.append("ended")
+    except HematoVisionError as error:
+        outcome.append(str(error))
 
 
 if __name__ == "__main__":
