@@ -36,7 +36,7 @@ def new_token(folder: Path) -> str:
 
 def has_token(folder: Path) -> bool:
     """Whether a token was made. Raises `SettingError` where its file is not as `new_token` writes it."""
-    return _stored_hash(folder) is not None
+    return stored_hash(folder) is not None
 
 
 def check_token(folder: Path, text: str) -> bool:
@@ -47,7 +47,7 @@ def check_token(folder: Path, text: str) -> bool:
     Raises:
         SettingError: the token's file is damaged, no file, or other users can read it.
     """
-    stored = _stored_hash(folder)
+    stored = stored_hash(folder)
     return stored is not None and hmac.compare_digest(stored, _hash(text))
 
 
@@ -56,7 +56,8 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
-def _stored_hash(folder: Path) -> str | None:
+def stored_hash(folder: Path) -> str | None:
+    """The hash of the token, hexadecimal; None where none was made. Raises as `check_token` does."""
     path = folder / _NAME
     try:
         content = read_private_file(path, _WHAT)
