@@ -12,6 +12,7 @@
     ├── RecoveryError       (RuntimeError)  what only a new process can mend; exit status 75
     ├── StuckThreadError    (RuntimeError)  a thread that does not stop
     ├── StoreError          (OSError)       a store that cannot be opened, read or written
+    │   └── NotStoredError                  there is no such session or cell
     ├── ModelFileError      (ValueError)    a model file that is damaged, mixed up or of another kind
     ├── DataSetError        (ValueError)    a folder of images that cannot be read as a data set
     └── ConversionError     (RuntimeError)  a converted model that is not what was asked for
@@ -61,6 +62,10 @@ class NoCameraError(CameraError):
 
 class StoreError(HematoVisionError, OSError):
     """A store of sessions that cannot be opened, read or written, or that lacks what is asked for."""
+
+
+class NotStoredError(StoreError):
+    """There is no such session or cell in the store; it may have been deleted."""
 
 
 class RecoveryError(HematoVisionError, RuntimeError):
