@@ -1,0 +1,166 @@
+"""Opening the file: by whom, with which guarantees, and what is said where it cannot be."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from edge.store.schema import APPLICATION_ID, STEPS, migrate, user_version
+from hematovision.errors import StoreError, reason_of
+from hematovision.images import shown_path
+
+FILE_NAME = "hematovision.db"
+
+#: How long a writer waits for another process that is writing, such as ``hematovision sessions delete``.
+BUSY_S = 2.0
+# The write-ahead log is cut back to this after it had to grow. What it keeps can be written when the disk is
+# full, so that deleting still works then.
+_LOG_BYTES = 4 * 1024 * 1024
+
+_WHAT_TO_DO = {
+    "SQLITE_NOTADB": "is no database; if it was one, restore a backup, else move it away",
+    "SQLITE_CORRUPT": "is damaged; restore a backup (hematovision sessions backup makes them), or move it "
+    "away with the files beside it and start anew",
+    "SQLITE_CANTOPEN": "cannot be opened; check that its folder is there and may be written by this user",
+    "SQLITE_READONLY": "may not be written by this user; run this as the user whom the folder belongs to",
+    "SQLITE_PERM": "may not be opened by this user; run this as the user whom the folder belongs to",
+    "SQLITE_FULL": "cannot grow, the disk is full; make room on it",
+    "SQLITE_BUSY": "is being written by another program; try again when that is done",
+    "SQLITE_IOERR": "cannot be read or written, the disk fails or is full; check it",
+}
+
+
+def explain(path: Path, error: sqlite3.Error) -> StoreError:
+    """What SQLite's error means, and what to do about it."""
+    name = getattr(error, "sqlite_errorname", "")
+    what = next((text for start, text in _WHAT_TO_DO.items() if name.startswith(start)), None)
+    return StoreError(
+        f"{shown_path(path)}: {what} ({reason_of(error)})"
+        if what
+        else f"{shown_path(path)}: SQLite fails ({reason_of(error)}); check the file, restore a backup"
+    )
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Within it, what SQLite raises becomes a `StoreError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is written within it, or nothing; on the disk when it ends."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite itself undoes it where the disk fails
+            connection.execute("ROLLBACK")
+        raise
+
+
+def open_store(folder: Path) -> sqlite3.Connection:
+    """Open the file to write, made if it is not there, brought up to date if it is of an earlier version.
+
+    For one owner at a time; the connection may be used by any one thread.
+
+    Raises:
+        StoreError: it cannot be opened or written, or is damaged, newer, or not ours.
+    """
+    path = folder / FILE_NAME
+    with explained(path):
+        connection = _connect(path, "rwc")
+        try:
+            _check(connection, path, newest_only=False)
+            # Has its effect before the first table is made, never later.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            migrate(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+        except BaseException:
+            connection.close()
+            raise
+    # A new file's name is on the disk when its folder is.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return connection
+
+
+@contextmanager
+def open_writer(folder: Path, busy_s: float = BUSY_S) -> Iterator[sqlite3.Connection]:
+    """A connection to a file that is there, to write beside the daemon that owns it.
+
+    Raises:
+        StoreError: there is none, or it cannot be used.
+    """
+    with _open_existing(folder, "rw", busy_s) as connection:
+        yield connection
+
+
+@contextmanager
+def open_for_reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write.
+
+    Raises:
+        StoreError: there is no file, or it cannot be used.
+    """
+    with _open_existing(folder, "ro", BUSY_S) as connection:
+        yield connection
+
+
+@contextmanager
+def _open_existing(folder: Path, mode: str, busy_s: float) -> Iterator[sqlite3.Connection]:
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise StoreError(
+            f"{shown_path(path)}: there is no such file; give the folder that hematovision run keeps"
+        )
+    with explained(path), closing(_connect(path, mode, busy_s)) as connection:
+        _check(connection, path, newest_only=True)
+        yield connection
+
+
+def _connect(path: Path, mode: str, busy_s: float = BUSY_S) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=busy_s,
+        isolation_level=None,  # transactions begin and end where the code says so
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    # The log is synced at each commit; NORMAL would leave that to the next checkpoint.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES:d}")
+    # Debian's SQLite overwrites what is deleted with zeros: 800 MB for a session of 100,000 cells.
+    connection.execute("PRAGMA secure_delete = FAST")
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path, newest_only: bool) -> None:
+    """Raise `StoreError` unless this is a file of ours, or a new one."""
+    name = shown_path(path)
+    version = user_version(connection)
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+    if empty and version == 0 and not newest_only:
+        return
+    if application != APPLICATION_ID:
+        raise StoreError(f"{name}: is a database of another program; give another folder")
+    if version > len(STEPS):
+        raise StoreError(
+            f"{name}: was written by a newer hematovision (version {version} of the file, this one knows "
+            f"{len(STEPS)}); install that one, or give another folder"
+        )
+    if version < len(STEPS) and newest_only:
+        raise StoreError(
+            f"{name}: is of an earlier version; hematovision run brings it up to date when it starts"
+        )

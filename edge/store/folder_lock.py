@@ -1,0 +1,60 @@
+"""One daemon at a time in a state folder."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hematovision.errors import StoreError
+from hematovision.images import shown_path
+
+_NAME = "lock"
+
+
+class FolderLock:
+    """Held while its context lasts; the system lets go of it when the process ends, however it does.
+
+    The folder is made where it is not there, for its user alone: there are samples' names in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Take it. Raises `StoreError` where another process has it or the folder cannot be written."""
+        path = self._folder / _NAME
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"{shown_path(self._folder)}: cannot be made or written ({error.strerror}); give a folder "
+                "that this user may write"
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # For people: the lock itself is the system's. On a full disk it stays without.
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError as error:
+            owner = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise StoreError(
+                f"{shown_path(self._folder)}: process {owner} is running in this folder; stop it, or give "
+                "another folder"
+            ) from error
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StoreError(
+                f"{shown_path(path)}: cannot be written ({error.strerror}); make room on the disk, or give "
+                "another folder"
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go. The file stays: a lock on one that was unlinked would be nobody's."""
+        os.close(self._descriptor)

@@ -1,0 +1,136 @@
+"""What goes into the store and comes out of it. All times are UTC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+#: Side of a crop on the slide, where a model does not say otherwise.
+CROP_UM = 20.0
+
+
+@dataclass(frozen=True)
+class NewSession:
+    """A session as it is started.
+
+    ``model_hash``: of the model file. ``target``: so many cells given a class are wanted, None for no end.
+    ``settings``: what else the count depends on, as JSON has it. ``crop_um``: side of a crop on the slide.
+    """
+
+    sample: str
+    operator: str
+    camera: str
+    model_name: str
+    model_hash: str
+    um_per_pixel: float
+    target: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    crop_um: float = CROP_UM
+
+
+@dataclass(frozen=True)
+class Session:
+    """One count of one sample; see `NewSession`.
+
+    ``ended_at`` and ``ended_because`` are None while it is open. ``continued``: how often it was gone on with
+    after the process had ended.
+    """
+
+    id: int
+    sample: str
+    operator: str
+    started_at: datetime
+    ended_at: datetime | None
+    ended_because: str | None
+    camera: str
+    model_name: str
+    model_hash: str
+    um_per_pixel: float
+    target: int | None
+    settings: Mapping[str, Any]
+    continued: int
+    crop_um: float
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """A confirmed cell, as `edge.tracker.TrackedCell` has it, without its crop.
+
+    ``class_name``: what the classifier said; ``corrected``: what a person said last, None if nobody did. Each
+    is a class or unclassified.
+    """
+
+    id: int
+    session_id: int
+    number: int
+    area: int
+    position_um: tuple[float, float]
+    class_name: str
+    probabilities: tuple[float, ...]
+    looks: int
+    focus: float
+    first_seen: datetime
+    confirmed_at: datetime
+    model_hash: str
+    corrected: str | None
+
+    @property
+    def label(self) -> str:
+        """What the cell is taken for: a person's word before the classifier's."""
+        return self.corrected or self.class_name
+
+    @property
+    def probability(self) -> float:
+        """Of the likeliest class."""
+        return max(self.probabilities)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """That a person gave a cell another label."""
+
+    cell_id: int
+    at: datetime
+    who: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to the device. ``kind``: a word to filter by; ``text``: a line for people."""
+
+    id: int
+    at: datetime
+    session_id: int | None
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message to a broker, kept until it is acknowledged.
+
+    ``retain``: the broker keeps it for later subscribers. ``latest_only``: it takes the place of an earlier
+    one on its topic that was not sent yet.
+    """
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    latest_only: bool = False
+
+
+@dataclass(frozen=True)
+class StoreCounts:
+    """What became of the cells given to the store since the process started.
+
+    ``pending``: not on the disk yet. ``stored``: on the disk, whatever happens now. ``not_stored``: lost to
+    the store, for want of room in the queue or of their session. Together they are all cells given.
+    ``error``: why nothing can be written at the moment, None if it can.
+    """
+
+    pending: int
+    stored: int
+    not_stored: int
+    error: str | None

@@ -1,0 +1,188 @@
+"""What is written, each within a transaction of the caller's."""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import cv2
+
+from edge.store.reader import cell_of, no_cell, no_session, session_of
+from edge.store.records import Correction, Message, NewSession, Session, StoredCell
+from edge.tracker import TrackedCell
+from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
+from hematovision.errors import StoreError
+
+#: Events and messages are kept up to so many, or a device that nobody looks at would fill its disk.
+MAX_EVENTS, MAX_MESSAGES = 10_000, 100_000
+
+# Fine detail of the chromatin survives, and colour at full resolution: 8 kB at 128 pixels.
+_JPEG = (
+    *(cv2.IMWRITE_JPEG_QUALITY, 95),
+    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+)
+
+
+@dataclass(frozen=True)
+class NewCell:
+    """A confirmed cell on its way to the store; ``cell.id`` is still to be given. ``jpeg``: its crop."""
+
+    cell: StoredCell
+    jpeg: bytes
+
+
+def new_cell(session_id: int, cell: TrackedCell, model_hash: str) -> NewCell:
+    """A cell as it is stored, its crop encoded."""
+    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(cell.crop, cv2.COLOR_RGB2BGR), _JPEG)
+    assert encoded
+    stored = StoredCell(
+        id=0,
+        session_id=session_id,
+        number=cell.number,
+        area=cell.area,
+        position_um=cell.position_um,
+        class_name=cell.class_name,
+        probabilities=cell.probabilities,
+        looks=cell.looks,
+        focus=cell.focus,
+        first_seen=cell.first_seen,
+        confirmed_at=cell.confirmed_at,
+        model_hash=model_hash,
+        corrected=None,
+    )
+    return NewCell(stored, jpeg.tobytes())
+
+
+def insert_cell(connection: sqlite3.Connection, new: NewCell) -> StoredCell:
+    """Store a cell and its crop. Raises `sqlite3.IntegrityError` where its session is not there."""
+    cell = new.cell
+    row = connection.execute(
+        "INSERT INTO cells (session_id, number, area, x_um, y_um, class_name, probability, probabilities, "
+        "looks, focus, first_seen, confirmed_at, model_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(cell.session_id, cell.number, cell.area, *cell.position_um, cell.class_name, cell.probability),
+            *(json.dumps(cell.probabilities), cell.looks, cell.focus),
+            *(timestamp(cell.first_seen), timestamp(cell.confirmed_at), cell.model_hash),
+        ),
+    )
+    assert row.lastrowid is not None
+    connection.execute("INSERT INTO crops (cell_id, jpeg) VALUES (?, ?)", (row.lastrowid, new.jpeg))
+    return replace(cell, id=row.lastrowid)
+
+
+def insert_session(connection: sqlite3.Connection, new: NewSession) -> Session:
+    """Start a session. Raises `StoreError` while another is open."""
+    is_open = connection.execute("SELECT id FROM sessions WHERE ended_at IS NULL").fetchone()
+    if is_open is not None:
+        raise StoreError(f"session {is_open['id']} is open; end it before another is started")
+    row = connection.execute(
+        "INSERT INTO sessions (sample, operator, started_at, camera, model_name, model_hash, um_per_pixel, "
+        "crop_um, target, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+        (
+            *(new.sample, new.operator, timestamp(datetime.now(UTC)), new.camera, new.model_name),
+            *(new.model_hash, new.um_per_pixel, new.crop_um, new.target),
+            json.dumps(dict(new.settings), allow_nan=False),
+        ),
+    ).fetchone()
+    return session_of(row)
+
+
+def end_session(connection: sqlite3.Connection, session_id: int, because: str) -> Session:
+    """End the open session. Raises `StoreError` where it is not open."""
+    row = connection.execute(
+        "UPDATE sessions SET ended_at = ?, ended_because = ? WHERE id = ? AND ended_at IS NULL RETURNING *",
+        (timestamp(datetime.now(UTC)), because, session_id),
+    ).fetchone()
+    if row is None:
+        raise _not_open(connection, session_id)
+    return session_of(row)
+
+
+def continue_session(connection: sqlite3.Connection, session_id: int) -> Session:
+    """Count that the open session is gone on with. Raises `StoreError` where it is not open."""
+    row = connection.execute(
+        "UPDATE sessions SET continued = continued + 1 WHERE id = ? AND ended_at IS NULL RETURNING *",
+        (session_id,),
+    ).fetchone()
+    if row is None:
+        raise _not_open(connection, session_id)
+    return session_of(row)
+
+
+def correct_cell(connection: sqlite3.Connection, cell_id: int, class_name: str, who: str) -> Correction:
+    """Give a cell the label that a person sees in it, and keep what it was.
+
+    Raises:
+        StoreError: there is no such cell or class.
+    """
+    if class_name not in (*CLASS_NAMES, UNCLASSIFIED):
+        raise StoreError(
+            f"'{class_name}' is no class of cells; take one of {', '.join((*CLASS_NAMES, UNCLASSIFIED))}"
+        )
+    row = connection.execute("SELECT * FROM cells WHERE id = ?", (cell_id,)).fetchone()
+    if row is None:
+        raise no_cell(cell_id)
+    correction = Correction(cell_id, datetime.now(UTC), who, cell_of(row).label, class_name)
+    connection.execute("UPDATE cells SET corrected = ? WHERE id = ?", (class_name, cell_id))
+    connection.execute(
+        'INSERT INTO corrections (cell_id, at, who, "before", "after") VALUES (?, ?, ?, ?, ?)',
+        (cell_id, timestamp(correction.at), who, correction.before, class_name),
+    )
+    return correction
+
+
+def delete_session(connection: sqlite3.Connection, session_id: int, because: str) -> None:
+    """Delete an ended session with its cells, corrections and events; an event keeps how many there were.
+
+    Raises:
+        StoreError: there is none, or it is open.
+    """
+    row = connection.execute("SELECT * FROM sessions WHERE id = ?", (session_id,)).fetchone()
+    if row is None:
+        raise no_session(session_id)
+    if row["ended_at"] is None:
+        raise StoreError(f"session {session_id} is open; end it before it is deleted")
+    cells, corrected = connection.execute(
+        "SELECT count(*), count(corrected) FROM cells WHERE session_id = ?", (session_id,)
+    ).fetchone()
+    connection.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
+    text = f"session {session_id} deleted ({because}): {cells} cells, {corrected} of them corrected"
+    insert_event(connection, datetime.now(UTC), None, "deleted", text)
+
+
+def insert_event(
+    connection: sqlite3.Connection, at: datetime, session_id: int | None, kind: str, text: str
+) -> None:
+    """Record an event. Raises `sqlite3.IntegrityError` where its session is not there."""
+    connection.execute(
+        "INSERT INTO events (at, session_id, kind, text) VALUES (?, ?, ?, ?)",
+        (timestamp(at), session_id, kind, text),
+    )
+
+
+def insert_message(connection: sqlite3.Connection, message: Message) -> None:
+    """Put a message into the outbox."""
+    if message.latest_only:
+        connection.execute("DELETE FROM messages WHERE latest_only AND topic = ?", (message.topic,))
+    connection.execute(
+        "INSERT INTO messages (topic, payload, retain, latest_only) VALUES (?, ?, ?, ?)",
+        (message.topic, message.payload, message.retain, message.latest_only),
+    )
+
+
+def drop_messages(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
+    """Take messages out of the outbox; what is not there any more is no mistake."""
+    connection.executemany("DELETE FROM messages WHERE id = ?", ((one,) for one in ids))
+
+
+def timestamp(at: datetime) -> str:
+    """A time as it is stored: UTC, to the microsecond, so that text sorts as time does."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _not_open(connection: sqlite3.Connection, session_id: int) -> StoreError:
+    there = connection.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone()
+    if there is None:
+        return no_session(session_id)
+    return StoreError(f"session {session_id} has ended; start another")

@@ -1,0 +1,146 @@
+"""The daemon's side of the store."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edge.store import statements
+from edge.store.database import FILE_NAME, open_store
+from edge.store.folder_lock import FolderLock
+from edge.store.housekeeping import keep_house, measure_free_mb
+from edge.store.reader import Reader, open_reader
+from edge.store.records import Correction, Message, NewSession, Session, StoreCounts
+from edge.store.writer import DroppedMessages, MessagesOf, NewEvent, Writer
+from edge.tracker import TrackedCell
+
+
+class Store:
+    """Where a device keeps what it counts. It belongs to the daemon, and any of its threads may use it::
+
+        with Store(folder) as store:
+            session = store.start_session(NewSession(…))
+            store.add_cell(session.id, cell, model_hash)
+
+    Args:
+        folder: the state folder, made if it is not there.
+        keep_days: sessions that ended longer ago are deleted; 0 keeps them.
+        keep_free_mb: the oldest ended sessions are deleted while less is free; 0 keeps them.
+        messages: what goes into the outbox, in one transaction with each cell.
+        free_mb: measures the room on a folder's disk.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keep_days: int = 0,
+        keep_free_mb: int = 0,
+        messages: MessagesOf | None = None,
+        free_mb: Callable[[Path], float] = measure_free_mb,
+    ) -> None:
+        self.folder = folder
+        self._messages = messages
+        self._chores = partial(
+            keep_house, folder=folder, keep_days=keep_days, keep_free_mb=keep_free_mb, free_mb=free_mb
+        )
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Open the file and start to write.
+
+        Raises:
+            StoreError: another daemon has the folder; it cannot be written; its file is damaged, newer than
+                this program, or of another one.
+        """
+        with ExitStack() as undo:
+            undo.enter_context(FolderLock(self.folder))
+            connection = open_store(self.folder)
+            self._writer = Writer(connection, self.folder / FILE_NAME, self._messages, self._chores)
+            self._writer.start()
+            undo.callback(self._writer.finish)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what is left and close.
+
+        Raises:
+            StoreError: cells were left that the disk did not take.
+            StuckThreadError: the disk hangs.
+        """
+        self._undo.close()
+
+    def start_session(self, new: NewSession) -> Session:
+        """Start a session. Raises `StoreError` while another is open, or where it cannot be stored."""
+        return self._writer.ask(partial(statements.insert_session, new=new))
+
+    def end_session(self, session_id: int, because: str) -> Session:
+        """End the open session; its cells that are still under way belong to it.
+
+        Raises:
+            StoreError: it is not open, or its end cannot be stored.
+        """
+        return self._writer.ask(partial(statements.end_session, session_id=session_id, because=because))
+
+    def continue_session(self, session_id: int) -> Session:
+        """Go on with the open session in a new process. Raises `StoreError` as `end_session` does."""
+        return self._writer.ask(partial(statements.continue_session, session_id=session_id))
+
+    def delete_session(self, session_id: int) -> None:
+        """Delete an ended session, with all that belongs to it.
+
+        Raises:
+            StoreError: there is none, it is open, or this cannot be stored.
+        """
+        because = "by hand"
+        self._writer.ask(
+            partial(statements.delete_session, session_id=session_id, because=because), then_chores=True
+        )
+
+    def correct(self, cell_id: int, class_name: str, who: str) -> Correction:
+        """Give a cell the label that a person sees in it: a class or unclassified.
+
+        Raises:
+            StoreError: there is no such cell or class, or this cannot be stored.
+        """
+        return self._writer.ask(
+            partial(statements.correct_cell, cell_id=cell_id, class_name=class_name, who=who)
+        )
+
+    def add_cell(self, session_id: int, cell: TrackedCell, model_hash: str) -> None:
+        """Store a confirmed cell; never waits. `counts` says when it is on the disk."""
+        self._writer.give(statements.new_cell(session_id, cell, model_hash))
+
+    def add_event(self, kind: str, text: str, session_id: int | None = None) -> None:
+        """Store that something happened just now; never waits."""
+        self._writer.give(NewEvent(datetime.now(UTC), session_id, kind, text))
+
+    def put_messages(self, messages: Iterable[Message]) -> None:
+        """Put messages into the outbox; never waits."""
+        self._writer.give(*messages)
+
+    def drop_messages(self, ids: Iterable[int]) -> None:
+        """Take messages that were acknowledged out of the outbox; never waits."""
+        self._writer.give(DroppedMessages(tuple(ids)))
+
+    def counts(self) -> StoreCounts:
+        """What became of the cells given; its ``error`` also says that the writer has failed for good."""
+        return self._writer.counts()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the writer has ended on its own: nothing is stored any more."""
+        return self._writer.failed
+
+    def flush(self, limit_s: float) -> bool:
+        """Wait until all that was added is on the disk; whether it is, within a limit in seconds."""
+        return self._writer.flush(limit_s)
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """A reader for the calling thread. Raises `StoreError` where the file cannot be read."""
+        return open_reader(self.folder)

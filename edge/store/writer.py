@@ -1,0 +1,342 @@
+"""The one thread that writes: it takes what is given in batches, and tries again what the disk refuses."""
+
+import math
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from threading import Condition, Thread
+from time import monotonic
+from typing import Any, TypeVar
+
+from edge.store.database import explain, transaction
+from edge.store.records import Message, StoreCounts, StoredCell
+from edge.store.statements import NewCell, drop_messages, insert_cell, insert_event, insert_message
+from edge.threads import STOP_LIMIT_S
+from hematovision.errors import StoreError, StuckThreadError, reason_of
+
+#: Cells that wait for a disk: 16 MB with their crops, minutes of counting. Others may wait in like number.
+QUEUE_SIZE = 2000
+#: The first of a batch waits so long for others, and every one is on the disk shortly after.
+BATCH_S = 0.15
+#: What the disk refused is tried again after so long.
+RETRY_S = 1.0
+#: How long somebody who asks for something waits: a SIGTERM leaves 5 s in all.
+ASK_LIMIT_S = 4.0
+#: How often old sessions and free room are looked at.
+HOUSEKEEPING_S = 600.0
+
+_MAX_BATCH = 500
+
+_Answer = TypeVar("_Answer")
+#: Makes the messages that go into the outbox together with a cell.
+MessagesOf = Callable[[StoredCell], Sequence[Message]]
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event on its way to the store."""
+
+    at: datetime
+    session_id: int | None
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class DroppedMessages:
+    """Messages that need no sending any more, by their ids."""
+
+    ids: tuple[int, ...]
+
+
+Item = NewCell | NewEvent | Message | DroppedMessages
+
+
+@dataclass(frozen=True)
+class _Wish:
+    work: Callable[[sqlite3.Connection], Any]
+    answer: Future[Any]
+    then_chores: bool
+
+
+class Writer(Thread):
+    """Writes to the file; everybody else gives it what to write, or asks for it.
+
+    Given items are written in order, many in one transaction, and stay in the queue until that is on the
+    disk. Where the disk refuses them they are tried again every second; what no longer fits into the queue
+    is counted. Wishes are carried out one by one, after the items that were there before them, or without
+    these where the disk refuses them; their answer, or what went wrong, is waited for.
+
+    It owns the connection, and closes it when it ends.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        messages_of: MessagesOf | None,
+        chores: Callable[[sqlite3.Connection], Iterator[None]],
+    ) -> None:
+        # Daemonic: one that hangs is reported by `finish` and cannot keep the process alive after that.
+        super().__init__(name="store", daemon=True)
+        self._connection = connection
+        self._path = path
+        self._messages_of = messages_of
+        self._chores = chores
+        self._changed = Condition()
+        # All below belongs to whoever holds the condition.
+        self._items: deque[Item] = deque()
+        self._items_due = math.inf
+        self._wishes: deque[_Wish] = deque()
+        self._closing = self._ended = False
+        self._failure: BaseException | None = None
+        self._given = self._done = 0
+        self._pending = self._stored = self._not_stored = 0
+        self._unsaid = 0  # events and messages that did not fit
+        self._error: str | None = None
+        self._refused_since: datetime | None = None
+        # These are the thread's own.
+        self._chore: Iterator[None] | None = None
+        self._chores_due = 0.0
+
+    def give(self, *items: Item) -> None:
+        """Hand over what is to be written; never waits. What does not fit is counted."""
+        with self._changed:
+            for item in items:
+                is_cell = isinstance(item, NewCell)
+                waiting = self._pending if is_cell else len(self._items) - self._pending
+                if waiting >= QUEUE_SIZE or self._closing or self._ended:
+                    self._not_stored += is_cell
+                    self._unsaid += not is_cell
+                    continue
+                self._items.append(item)
+                self._given += 1
+                self._pending += is_cell
+                if self._items_due == math.inf:
+                    self._items_due = monotonic() + BATCH_S
+                    self._changed.notify_all()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended on its own."""
+        return self._failure is not None
+
+    def ask(
+        self,
+        work: Callable[[sqlite3.Connection], _Answer],
+        limit_s: float = ASK_LIMIT_S,
+        then_chores: bool = False,
+    ) -> _Answer:
+        """Have something done within a transaction of its own, and wait for it.
+
+        ``then_chores``: it leaves room behind that the chores give back, soon.
+
+        Raises:
+            StoreError: it cannot be done, or was not within the limit, in seconds.
+        """
+        answer: Future[_Answer] = Future()
+        with self._changed:
+            if self._closing or self._ended:
+                raise StoreError(f"{self._path}: the store {self._ending()}")
+            self._wishes.append(_Wish(work, answer, then_chores))
+            self._changed.notify_all()
+        try:
+            return answer.result(limit_s)
+        except TimeoutError as error:
+            done = "nothing was changed" if answer.cancel() else "it may still be done"
+            raise StoreError(
+                f"{self._path}: the disk did not answer within {limit_s:g} s, {done}; check the disk"
+            ) from error
+
+    def flush(self, limit_s: float) -> bool:
+        """Wait until all that was given is on the disk; whether it is, within a limit in seconds."""
+        with self._changed:
+            given = self._given
+            if self._done < given:
+                self._items_due = 0.0
+                self._changed.notify_all()
+            return (
+                self._changed.wait_for(lambda: self._done >= given or self._ended, limit_s)
+                and self._done >= given
+            )
+
+    def counts(self) -> StoreCounts:
+        """What became of the cells given."""
+        with self._changed:
+            return StoreCounts(self._pending, self._stored, self._not_stored, self._error)
+
+    def finish(self, limit_s: float = STOP_LIMIT_S) -> None:
+        """Write what is left, once, and end.
+
+        Raises:
+            StuckThreadError: it does not come to an end.
+            StoreError: cells could not be stored.
+            BaseException: what ended the thread before.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self.join(limit_s)
+        if self.is_alive():
+            raise StuckThreadError(
+                f"the thread '{self.name}' did not stop within {limit_s:g} s; the disk hangs: "
+                f"check the one that {self._path} is on"
+            )
+        if self._failure is not None:
+            raise self._failure
+        counts = self.counts()
+        if counts.error is not None and counts.not_stored:
+            raise StoreError(f"{counts.not_stored} confirmed cells could not be stored: {counts.error}")
+
+    def run(self) -> None:
+        """Write; called by the thread itself."""
+        try:
+            self._write_all()
+        except BaseException as error:  # noqa: BLE001 (nothing is swallowed: `counts` and `finish` say it)
+            with self._changed:
+                self._failure = error
+                self._error = f"the store's thread {self._ending()}"
+        finally:
+            self._connection.close()
+            with self._changed:
+                self._ended = True
+                self._items.clear()
+                self._not_stored, self._pending = self._not_stored + self._pending, 0
+                for wish in self._wishes:
+                    if wish.answer.set_running_or_notify_cancel():
+                        wish.answer.set_exception(StoreError(f"{self._path}: the store {self._ending()}"))
+                self._changed.notify_all()
+
+    def _ending(self) -> str:
+        return "is closed" if self._failure is None else f"has failed ({reason_of(self._failure)})"
+
+    def _write_all(self) -> None:
+        closing = False
+        while not closing:
+            closing = self._wait()
+            self._write_items(everything=closing)
+            self._grant_wishes()
+            if not closing:
+                self._do_chore()
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; whether the end has come."""
+        with self._changed:
+            while not self._closing and not self._wishes:
+                left = min(self._items_due, self._chores_due) - monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            return self._closing
+
+    def _write_items(self, everything: bool) -> None:
+        """Write what is due, in transactions of bounded size; what is refused stays and is due later."""
+        while True:
+            with self._changed:
+                # Whoever has a wish wants it after what was given before it.
+                if self._error is None and self._wishes:
+                    self._items_due = 0.0
+                if not self._items or not (everything or self._items_due <= monotonic()):
+                    return
+                batch = list(islice(self._items, _MAX_BATCH))
+            try:
+                with transaction(self._connection):
+                    orphans = [item for item in batch if not self._write(item)]
+            except sqlite3.ProgrammingError:
+                raise  # a fault of ours
+            except sqlite3.DatabaseError as error:
+                self._refused(error)
+                return
+            self._written(batch, orphans)
+
+    def _write(self, item: Item) -> bool:
+        """Write one item; whether it could be: what belongs to a session deleted meanwhile cannot."""
+        try:
+            if isinstance(item, NewCell):
+                cell = insert_cell(self._connection, item)
+                for message in self._messages_of(cell) if self._messages_of else ():
+                    insert_message(self._connection, message)
+            elif isinstance(item, NewEvent):
+                insert_event(self._connection, item.at, item.session_id, item.kind, item.text)
+            elif isinstance(item, Message):
+                insert_message(self._connection, item)
+            else:
+                drop_messages(self._connection, item.ids)
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+    def _written(self, batch: list[Item], orphans: list[Item]) -> None:
+        cells = sum(isinstance(item, NewCell) for item in batch)
+        lost = sum(isinstance(item, NewCell) for item in orphans)
+        now = datetime.now(UTC)
+        with self._changed:
+            for _ in batch:
+                self._items.popleft()
+            self._done += len(batch)
+            self._pending -= cells
+            self._stored += cells - lost
+            self._not_stored += lost
+            said = []
+            if lost:
+                said.append(f"{lost} cells not stored: their session is not there any more")
+            if self._refused_since is not None:
+                since = self._refused_since.isoformat(timespec="seconds")
+                said.append(
+                    f"writes again, after nothing could be written since {since} ({self._error}); "
+                    f"{self._not_stored} cells not stored so far"
+                )
+            if self._unsaid:
+                said.append(f"{self._unsaid} events and messages did not fit into the queue, and are lost")
+            self._items.extend(NewEvent(now, None, "store", text) for text in said)
+            self._given += len(said)
+            self._error, self._refused_since, self._unsaid = None, None, 0
+            self._items_due = monotonic() + BATCH_S if self._items else math.inf
+            self._changed.notify_all()
+
+    def _refused(self, error: sqlite3.DatabaseError) -> None:
+        with self._changed:
+            self._error = str(explain(self._path, error))
+            self._refused_since = self._refused_since or datetime.now(UTC)
+            self._items_due = monotonic() + RETRY_S
+
+    def _grant_wishes(self) -> None:
+        while True:
+            with self._changed:
+                if not self._wishes:
+                    return
+                wish = self._wishes.popleft()
+            if not wish.answer.set_running_or_notify_cancel():
+                continue  # whoever asked has given up
+            try:
+                with transaction(self._connection):
+                    answer = wish.work(self._connection)
+            except sqlite3.Error as error:
+                wish.answer.set_exception(explain(self._path, error))
+            except Exception as error:  # noqa: BLE001 (raised by whoever asked)
+                wish.answer.set_exception(error)
+            else:
+                wish.answer.set_result(answer)
+                if wish.then_chores:
+                    self._chore, self._chores_due = None, 0.0
+
+    def _do_chore(self) -> None:
+        """One step of what is done now and then."""
+        if monotonic() < self._chores_due:
+            return
+        if self._chore is None:
+            self._chore = self._chores(self._connection)
+        try:
+            next(self._chore)
+            return
+        except StopIteration:
+            pass
+        except (sqlite3.OperationalError, OSError) as error:
+            text = f"old sessions and free room could not be seen to: {reason_of(error)}"
+            self.give(NewEvent(datetime.now(UTC), None, "store", text))
+        self._chore, self._chores_due = None, monotonic() + HOUSEKEEPING_S
