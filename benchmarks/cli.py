@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.faults import faults
 from benchmarks.finder import FIELD_SIZE, FIELD_UM_PER_PIXEL, measure_finder, time_finder
 from hematovision.errors import SettingError
 from hematovision.images import list_images
@@ -22,6 +23,9 @@ _stdout = Console()
 @click.group()
 def bench() -> None:
     """Measure the parts and the whole line."""
+
+
+bench.add_command(faults)
 
 
 @bench.command()

@@ -1,50 +1,45 @@
 """The root command. A stage's modules are loaded only when one of its commands is called."""
 
 import errno
-import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 import click
 
 from hematovision import __version__
-from hematovision.errors import HematoVisionError, MissingPartError
-
-
-@dataclass(frozen=True)
-class _LazyCommand:
-    module: str
-    attribute: str
-    summary: str
-
+from hematovision.errors import HematoVisionError
+from hematovision.lazy_group import LazyCommand, LazyGroup, missing_part
 
 _COMMANDS = {
-    "bench": _LazyCommand("benchmarks.cli", "bench", "Measure the parts and the whole line."),
-    "calibrate": _LazyCommand(
+    "bench": LazyCommand("benchmarks.cli", "bench", "Measure the parts and the whole line."),
+    "calibrate": LazyCommand(
         "edge.calibrate", "calibrate", "Measure µm per pixel on red cells, or record an empty field."
     ),
-    "classify": _LazyCommand(
+    "classify": LazyCommand(
         "edge.classify_command", "classify", "Find and name the white cells in images, folders or videos."
     ),
-    "convert": _LazyCommand("convert.cli", "convert", "Convert a Keras model to TensorFlow Lite, checked."),
-    "demo": _LazyCommand(
+    "config": LazyCommand("edge.config_command", "config", "Show or check the device's settings."),
+    "convert": LazyCommand("convert.cli", "convert", "Convert a Keras model to TensorFlow Lite, checked."),
+    "demo": LazyCommand(
         "edge.demo_command", "demo", "Show the device at work on a drawn slide; needs no camera."
     ),
-    "run": _LazyCommand("edge.run_command", "run", "Count white cells from a camera: a live differential."),
-    "selftest": _LazyCommand(
+    "run": LazyCommand("edge.run_command", "run", "Count white cells from a camera: a live differential."),
+    "selftest": LazyCommand(
         "edge.selftest", "selftest", "Check on a drawn slide that this device finds, names and counts."
     ),
-    "train": _LazyCommand("train.cli", "train", "Data sets: download, audit. Models: fit, evaluate."),
-}
-
-# What a missing package means to the person who called a command.
-_EXTRA_OF_PACKAGE = {
-    **dict.fromkeys(("tensorflow", "keras", "sklearn", "matplotlib", "kagglehub"), "train"),
-    **dict.fromkeys(("scipy", "tflite_runtime", "ai_edge_litert"), "edge"),
+    "service": LazyCommand(
+        "edge.service_command",
+        "service",
+        "Let systemd start and watch the device: install, status, uninstall.",
+    ),
+    "sessions": LazyCommand(
+        "edge.sessions_command", "sessions", "Counts that were kept: list, show, export, delete, back up."
+    ),
+    "token": LazyCommand("edge.token_command", "token", "Make the token that the page is signed in to with."),
+    "train": LazyCommand("train.cli", "train", "Data sets: download, audit. Models: fit, evaluate."),
 }
 
 
@@ -56,26 +51,7 @@ class _OneLineError(click.ClickException):
         vars(self)["exit_code"] = error.exit_status  # click types it as a class variable
 
 
-class _RootGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = _COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
-        try:
-            command = getattr(importlib.import_module(entry.module), entry.attribute)
-        except ModuleNotFoundError as error:
-            raise _OneLineError(_missing_part(error)) from error
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # click would import every stage to ask for its summary.
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name].summary) for name in self.list_commands(ctx)])
-
+class _RootGroup(LazyGroup):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
@@ -86,18 +62,12 @@ class _RootGroup(click.Group):
                 click.echo(f"Error: {before}", err=True)
             raise _OneLineError(error) from error
         except ModuleNotFoundError as error:
-            raise _OneLineError(_missing_part(error)) from error
+            raise _OneLineError(missing_part(error)) from error
 
 
-def _missing_part(error: ModuleNotFoundError) -> HematoVisionError:
-    package = (error.name or "").partition(".")[0]
-    extra = _EXTRA_OF_PACKAGE.get(package)
-    if extra is None:
-        raise error  # a fault of ours, not of the installation: show where
-    return MissingPartError(f"{package} is not installed; pip install 'hematovision[{extra}]' brings it")
-
-
-@click.group(cls=_RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_RootGroup, commands_by_name=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="hematovision")
 def root() -> None:
     """Find, name and count the white cells of a stained blood smear.
