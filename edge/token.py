@@ -51,11 +51,6 @@ def check_token(folder: Path, text: str) -> bool:
     return stored is not None and hmac.compare_digest(stored, _hash(text))
 
 
-def _hash(token: str) -> str:
-    # What a browser sends may hold anything.
-    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
-
-
 def stored_hash(folder: Path) -> str | None:
     """The hash of the token, hexadecimal; None where none was made. Raises as `check_token` does."""
     path = folder / _NAME
@@ -69,3 +64,8 @@ def stored_hash(folder: Path) -> str | None:
             f"{_WHAT}: {shown_path(path)} is damaged; make another one with hematovision token new"
         )
     return found[1].decode()
+
+
+def _hash(token: str) -> str:
+    # What a browser sends may hold anything.
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
