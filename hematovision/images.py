@@ -73,7 +73,9 @@ def read_image(path: Path | str, may_be_neutral: bool = False) -> RGBImage:
     return decode_image(data, name, may_be_neutral)
 
 
-def decode_image(data: bytes, name: str, may_be_neutral: bool = False) -> RGBImage:
+def decode_image(
+    data: bytes, name: str, may_be_neutral: bool = False, max_pixels: int = MAX_PIXELS
+) -> RGBImage:
     """Decode the bytes of an image file; ``name`` is what messages call it. Otherwise as `read_image`."""
     if not data:
         raise ImageError(f"{name}: the file is empty; copy it again")
@@ -88,7 +90,7 @@ def decode_image(data: bytes, name: str, may_be_neutral: bool = False) -> RGBIma
     except _DAMAGED as error:
         raise ImageError(f"{name}: its header is damaged ({error}); copy it again") from error
     with image:
-        check_size(*image.size, name)
+        check_size(*image.size, name, max_pixels)
         # A telephone's JPEG may carry previews behind the picture; their format is MPO.
         if getattr(image, "is_animated", False) and image.format != "MPO":
             raise ImageError(f"{name}: holds several pages or frames; export each as an image of its own")
@@ -108,12 +110,12 @@ def decode_image(data: bytes, name: str, may_be_neutral: bool = False) -> RGBIma
     return np.ascontiguousarray(pixels)
 
 
-def check_size(width: int, height: int, name: str) -> None:
+def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Raise `ImageError` where a picture of so many pixels is too small to show a cell, or too large."""
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise ImageError(
             f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, more than the "
-            f"{MAX_PIXELS // 1_000_000} that are opened; save it smaller"
+            f"{max_pixels // 1_000_000} that are opened; save it smaller"
         )
     if min(width, height) < MIN_SIDE_PX:
         raise ImageError(

@@ -1,0 +1,272 @@
+"""Who may look and who may change something: hosts, sign-in, tokens, forged requests.
+
+- The page is asked for by an address, by the name of this machine or by a name of the settings; any other
+  name is that of a foreign site that had its name point here (DNS rebinding), and is refused.
+- Reading is open where the page listens on a loopback address or the settings say so. All else takes the
+  token, in ``Authorization: Bearer`` or given once at the sign-in.
+- A sign-in is a signed cookie with the name of who signed in. It ends after `SIGN_IN_LASTS`, and with the
+  token that it was made with.
+- What comes with the cookie and changes something also carries the value that only our own pages know.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from socket import gethostname
+from threading import Lock
+from time import monotonic
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, g, redirect, render_template, request, session, url_for
+from werkzeug.exceptions import BadRequest, Forbidden, TooManyRequests, Unauthorized
+from werkzeug.wrappers import Response
+
+from edge.config import WebSettings
+from edge.private_file import read_private_file, write_private_file
+from edge.store import Store
+from edge.token import check_token, stored_hash
+from edge.web.uploads import max_request_bytes
+from hematovision.errors import SettingError
+from hematovision.images import shown_path
+
+SIGN_IN_LASTS = timedelta(hours=12)
+#: Wrong tokens from one address before it is told to wait; the right one is always let in.
+WRONG_TOKENS, WRONG_TOKENS_S = 10, 60.0
+#: Longest name of a person.
+MAX_WHO = 100
+CSRF_HEADER, CSRF_FIELD = "X-CSRF-Token", "csrf_token"
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_ADDRESSES_KEPT = 1000
+_KEY_BYTES = 32
+_API = "API"
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who asks: ``who`` is a name for the records, None of somebody not signed in."""
+
+    who: str | None
+    by_cookie: bool = False
+
+
+class WrongTokens:
+    """Wrong tokens of late, by address."""
+
+    def __init__(self) -> None:
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = Lock()
+
+    def add(self, address: str) -> int:
+        """Count one more, and return how many there were of late, this one included."""
+        now = monotonic()
+        with self._lock:
+            times = self._times.setdefault(address, deque(maxlen=WRONG_TOKENS + 1))
+            self._times.move_to_end(address)
+            while times and times[0] < now - WRONG_TOKENS_S:
+                times.popleft()
+            times.append(now)
+            if len(self._times) > _ADDRESSES_KEPT:
+                self._times.popitem(last=False)
+            return len(times)
+
+
+class Gate:
+    """Decides on every request before anything else is done with it."""
+
+    def __init__(self, folder: Path, settings: WebSettings, store: Store) -> None:
+        """Args: the state folder, which holds the token's hash; the settings; where refusals are recorded."""
+        self._folder = folder
+        self._store = store
+        self._wrong = WrongTokens()
+        host = gethostname().lower()
+        self._names = {"localhost", host, f"{host.partition('.')[0]}.local"}
+        self._names |= {name.lower() for name in settings.names}
+        self.reading_is_open = is_loopback(settings.host) or settings.read_without_token
+
+    def check_host(self) -> None:
+        """Raise `BadRequest` where the page is asked for by a name that is not its own."""
+        name = _host_name(request.headers.get("Host", ""))
+        if name is None or not (name in self._names or _is_address(name)):
+            raise BadRequest(
+                "this device is not called by that name; use its address, or add the name to web.names in "
+                "its settings"
+            )
+
+    def visitor(self) -> Visitor:
+        """Who asks. Raises `Unauthorized` or `TooManyRequests` where a token is given and is wrong."""
+        given = request.headers.get("Authorization")
+        if given is not None:
+            kind, _, token = given.partition(" ")
+            if kind.lower() != "bearer" or not self._is_right(token.strip()):
+                raise self._refusal()
+            return Visitor(_API)
+        if "who" in session and hmac.compare_digest(str(session.get("token", "")), self._token_mark()):
+            return Visitor(str(session["who"]), by_cookie=True)
+        return Visitor(None)
+
+    def sign_in(self, who: str, token: str) -> None:
+        """Sign somebody in, from now on known by the cookie.
+
+        Raises:
+            BadRequest: there is no name, or one too long.
+            Unauthorized, TooManyRequests: the token is wrong.
+        """
+        who = who.strip()
+        if not who or len(who) > MAX_WHO or not who.isprintable():
+            raise BadRequest(f"write a name of 1 to {MAX_WHO} characters: it is kept with what you change")
+        if not self._is_right(token.strip()):
+            raise self._refusal()
+        session.clear()
+        session.permanent = True
+        session["who"], session["token"] = who, self._token_mark()
+        self._store.add_event("sign-in", f"{who} signed in from {request.remote_addr}")
+
+    def _is_right(self, token: str) -> bool:
+        return check_token(self._folder, token)
+
+    def _refusal(self) -> Unauthorized | TooManyRequests:
+        address = str(request.remote_addr)
+        count = self._wrong.add(address)
+        if count == 1:
+            self._store.add_event("sign-in", f"wrong token from {address}")
+        if count > WRONG_TOKENS:
+            return TooManyRequests("too many wrong tokens; wait a minute", retry_after=round(WRONG_TOKENS_S))
+        return Unauthorized("this is not the device's token; hematovision token new makes another")
+
+    def _token_mark(self) -> str:
+        """What a cookie keeps of the token that it was made with; another token has another mark."""
+        return hashlib.sha256(b"page" + (stored_hash(self._folder) or "").encode()).hexdigest()[:_KEY_BYTES]
+
+
+def install(app: Flask, gate: Gate, settings: WebSettings) -> None:
+    """Put the gate before every request of an application, and its sign-in beside the pages."""
+
+    @app.before_request
+    def check() -> Response | None:
+        request.max_content_length = max_request_bytes(settings, request.path)
+        gate.check_host()
+        if request.endpoint == "static":
+            return None
+        g.visitor = visitor = gate.visitor()
+        if request.endpoint == "auth.sign_in":
+            if request.method not in _SAFE_METHODS:
+                _check_form()
+            return None
+        if visitor.who is None and not (request.method in _SAFE_METHODS and gate.reading_is_open):
+            if request.method in _SAFE_METHODS and wants_page():
+                return redirect(url_for("auth.sign_in", next=request.full_path.rstrip("?")))
+            raise Unauthorized("sign in, or send the device's token as Authorization: Bearer TOKEN")
+        if request.method not in _SAFE_METHODS and visitor.by_cookie:
+            _check_form()
+        return None
+
+    app.jinja_env.globals["csrf_token"] = csrf_token
+    app.jinja_env.globals["visitor"] = visitor
+    app.register_blueprint(_sign_in_pages(gate))
+
+
+def visitor() -> Visitor:
+    """Who makes the present request; nobody where it was refused before that was known."""
+    known = g.get("visitor")
+    return known if isinstance(known, Visitor) else Visitor(None)
+
+
+def csrf_token() -> str:
+    """What a form of ours carries in `CSRF_FIELD`, and a script in `CSRF_HEADER`."""
+    if "csrf" not in session:
+        session["csrf"] = secrets.token_urlsafe(_KEY_BYTES)
+    return str(session["csrf"])
+
+
+def wants_page() -> bool:
+    """Whether the present request is for a page that a person looks at, and not for data."""
+    return not request.path.startswith(("/api/", "/live.", "/healthz", "/metrics"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on a host."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def page_key(folder: Path) -> bytes:
+    """The key that cookies are signed with: made at the first start, then read from the state folder.
+
+    Raises:
+        SettingError: its file cannot be written or read, or others can read it.
+    """
+    path = folder / "web_key"
+    try:
+        key = read_private_file(path, "the page's key")
+    except FileNotFoundError:
+        key = secrets.token_bytes(_KEY_BYTES)
+        write_private_file(path, key)
+    if len(key) != _KEY_BYTES:
+        raise SettingError(f"{shown_path(path)}: damaged; remove it, and everybody signs in anew")
+    return key
+
+
+def _check_form() -> None:
+    given = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
+    if not hmac.compare_digest(given.encode(), str(session.get("csrf", "")).encode()) or not given:
+        raise Forbidden("this form is not from a page of this device, or too old; reload the page")
+
+
+def _sign_in_pages(gate: Gate) -> Blueprint:
+    pages = Blueprint("auth", __name__)
+
+    @pages.get("/sign-in")
+    def sign_in() -> str:
+        return render_template("sign_in.html", next=request.args.get("next", "/"), error=None)
+
+    @pages.post("/sign-in", endpoint="sign_in")
+    def signed_in() -> Response | tuple[str, int]:
+        target = request.form.get("next", "/")
+        try:
+            gate.sign_in(request.form.get("who", ""), request.form.get("token", ""))
+        except (BadRequest, Unauthorized, TooManyRequests) as error:
+            page = render_template("sign_in.html", next=target, error=error.description)
+            return page, error.code or BadRequest.code
+        return redirect(_own_path(target), 303)
+
+    @pages.post("/sign-out")
+    def sign_out() -> Response:
+        session.clear()
+        return redirect("/", 303)
+
+    return pages
+
+
+def _own_path(target: str) -> str:
+    """Where a sign-in leads: a path of ours, or the first page."""
+    # Browsers take a backslash for a slash, and pass over control characters: //evil would be another site.
+    parts = urlsplit(target)
+    is_ours = target.startswith("/") and not target.startswith("//") and target.isprintable()
+    return target if is_ours and "\\" not in target and not (parts.scheme or parts.netloc) else "/"
+
+
+def _host_name(header: str) -> str | None:
+    """The name in a ``Host`` header, without the port; None where it is none."""
+    try:
+        parts = urlsplit(f"//{header}")
+        return parts.hostname and parts.hostname.rstrip(".") if parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,118 @@
+"""``/metrics`` for Prometheus and ``/healthz``: what other programs watch a device by."""
+
+from collections.abc import Iterable
+
+from flask import Blueprint, Response, jsonify
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edge.device import DeviceStatus, State
+from edge.health import Health, problems, read_health
+from edge.web.context import Web
+from edge.web.representations import of_health
+from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
+
+
+class _DeviceMetrics(Collector):
+    """Asks the device when somebody asks for its metrics: nothing is counted for them meanwhile."""
+
+    def __init__(self, web: Web) -> None:
+        self._web = web
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that a registry does not ask for everything at once."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Everything as of now."""
+        web = self._web
+        status, health = web.device.status(), read_health(web.folder)
+        yield _gauge(
+            "healthy", "1 where the device does its work, as /healthz says", not problems(status, health)
+        )
+        yield from _of_camera(status)
+        yield from _of_cells(status)
+        yield from _of_machine(health)
+        yield _gauge("viewers", "Watchers of the live picture", web.live.viewers)
+        yield _counter("live_pictures", "Live pictures encoded", web.live.encoded)
+        yield _counter("uploads", "Pictures that were sent and classified", web.uploads.classified)
+
+
+def _of_camera(status: DeviceStatus) -> Iterable[Metric]:
+    state = GaugeMetricFamily("hematovision_camera_state", "1 for the state of the camera", labels=["state"])
+    for one in State:
+        state.add_metric([str(one)], float(one is status.state))
+    yield state
+    yield _gauge("camera_failures", "Failed attempts at opening it, in a row", status.failures)
+    yield _counter("camera_recoveries", "Times it was got back", status.recoveries)
+    yield _counter("frames", "Frames looked at or skipped", status.frames)
+    yield _counter("frames_skipped", "Of these, skipped", status.skipped)
+    yield _counter("frames_dropped", "Frames overtaken by a newer one", status.dropped)
+    yield _counter("frames_lost", "Frames that could not be used", status.lost)
+    yield _gauge("frames_per_second", "Over the last seconds", status.frames_per_second)
+    yield _gauge("frame_age_seconds", "Since the newest frame was taken", status.frame_age_s)
+    yield _gauge("focus_ratio", "Sharpness of the newest frame as a share of the best", status.focus)
+    yield _gauge("cells_in_view", "White cells in the newest frame", status.cells_in_view)
+
+
+def _of_cells(status: DeviceStatus) -> Iterable[Metric]:
+    counts = dict(zip(CLASS_NAMES, status.differential.counts, strict=True))
+    counts[UNCLASSIFIED] = status.differential.unclassified
+    cells = GaugeMetricFamily(
+        "hematovision_session_cells", "Cells of the session, by class", labels=["class"]
+    )
+    for name, count in counts.items():
+        cells.add_metric([name], count)
+    yield cells
+    yield _gauge("session_open", "1 while cells are counted into a session", status.session is not None)
+    yield _counter("cells_stored", "Cells on the disk since the start", status.store.stored)
+    yield _counter("cells_not_stored", "Cells that could not be stored", status.store.not_stored)
+    yield _gauge("cells_pending", "Cells not on the disk yet", status.store.pending)
+    yield _gauge("store_failing", "1 while nothing can be stored", status.store.error is not None)
+
+
+def _of_machine(health: Health) -> Iterable[Metric]:
+    yield _gauge("temperature_celsius", "Of the processor", health.temperature_c)
+    yield _gauge("clock_megahertz", "Of the processor", health.clock_mhz)
+    yield _gauge("clock_synchronised", "1 where the network set the time of day", health.clock_synchronised)
+    yield _gauge("free_megabytes", "Free space for the store", health.free_mb)
+    yield _gauge("memory_used_megabytes", "Of this process", health.memory_used_mb)
+    yield _gauge("memory_free_megabytes", "Of the machine", health.memory_free_mb)
+    yield _gauge("load", "Runnable threads, over a minute", health.load)
+    throttled = GaugeMetricFamily(
+        "hematovision_throttled", "1 for what the firmware says of power and heat", labels=["what"]
+    )
+    for what in health.throttled or ():
+        throttled.add_metric([what], 1.0)
+    yield throttled
+
+
+def _gauge(name: str, words: str, value: float | None) -> Metric:
+    """A gauge; without a sample where there is no such sensor, or nothing to measure."""
+    metric = GaugeMetricFamily(f"hematovision_{name}", words)
+    if value is not None:
+        metric.add_metric([], float(value))
+    return metric
+
+
+def _counter(name: str, words: str, value: int) -> Metric:
+    return CounterMetricFamily(f"hematovision_{name}", words, value=value)
+
+
+def metrics_pages(web: Web) -> Blueprint:
+    """The two addresses."""
+    pages = Blueprint("metrics", __name__)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_DeviceMetrics(web))
+
+    @pages.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+    @pages.get("/healthz")
+    def healthz() -> tuple[Response, int]:
+        found = of_health(web.device.status(), read_health(web.folder))
+        return jsonify(found), 200 if found["healthy"] else 503
+
+    return pages

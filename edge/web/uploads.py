@@ -1,0 +1,147 @@
+"""Pictures that are sent to be classified: limited in every way, judged by content, one at a time."""
+
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from time import perf_counter
+
+from werkzeug.exceptions import BadRequest, ServiceUnavailable, UnsupportedMediaType
+from werkzeug.wrappers import Request
+
+from edge.cameras import Frame
+from edge.classifier import Classifier
+from edge.config import Settings, WebSettings
+from edge.stills import NamedCell, name_cells
+from edge.web.drawing import draw
+from hematovision.images import decode_image
+from hematovision.model_file import ModelFile
+from hematovision.optics import check_um_per_pixel
+from hematovision.red_cells import measure_red_cells, measure_scale, scale_warning
+
+#: What a form without a picture may be, and what a form has beside its picture.
+MAX_FORM_BYTES = 64 * 1024
+#: Where a picture may be sent to.
+UPLOAD_PATHS = frozenset({"/classify", "/api/v1/classify"})
+#: A Pi's 12-megapixel camera, and some more. What is computed from a picture takes ten times its pixels.
+MAX_UPLOAD_PIXELS = 16_000_000
+#: While another picture is looked at, so long is waited for.
+WAIT_S = 10.0
+
+_PICTURES_KEPT = 4
+_NAME = "the picture"
+_FORM = "multipart/form-data"
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What was seen in a picture: its size in pixels, its scale and whether that was measured, its cells.
+
+    ``single``: whether it was taken for a picture of one cell. ``warning``: that the red cells in view
+    disagree with the scale given. ``picture``: the name under which `Uploads.picture` has a copy with the
+    cells boxed and named, for some time.
+    """
+
+    single: bool
+    width: int
+    height: int
+    um_per_pixel: float
+    measured: bool
+    warning: str | None
+    cells: tuple[NamedCell, ...]
+    milliseconds: float
+    picture: str
+
+
+def max_request_bytes(settings: WebSettings, path: str) -> int:
+    """The largest body of a request to a path."""
+    return MAX_FORM_BYTES + (settings.upload_mb * 1_000_000 if path in UPLOAD_PATHS else 0)
+
+
+class Uploads:
+    """Names the cells of pictures that are sent, one picture at a time, with a classifier of its own."""
+
+    def __init__(self, model: ModelFile, settings: Settings) -> None:
+        #: Pictures looked at so far.
+        self.classified = 0
+        self._model = model
+        self._runtime = settings.model.runtime
+        self._classifier: Classifier | None = None
+        self._turn = Lock()
+        self._pictures: OrderedDict[str, bytes] = OrderedDict()
+
+    def classify_form(self, request: Request) -> Classified:
+        """What was seen in the picture of a form: ``image``, a file; ``kind``, ``field`` or ``single``;
+        ``um_per_pixel``, to be measured where it is empty. See `classify`.
+
+        Raises:
+            BadRequest, UnsupportedMediaType, RequestEntityTooLarge: it is no such form.
+        """
+        if request.mimetype != _FORM:
+            raise UnsupportedMediaType(f"send a form with a file, as {_FORM}")
+        image, kind = request.files.get("image"), request.form.get("kind", "field")
+        scale = request.form.get("um_per_pixel", "").strip()
+        if image is None:
+            raise BadRequest("image: choose a picture")
+        if kind not in ("field", "single"):
+            raise BadRequest("kind: field or single")
+        try:
+            um_per_pixel = float(scale) if scale else None
+        except ValueError:
+            raise BadRequest("um_per_pixel: a number such as 0.1, or nothing to measure it") from None
+        return self.classify(image.stream.read(), kind == "single", um_per_pixel)
+
+    def classify(self, data: bytes, single: bool, um_per_pixel: float | None) -> Classified:
+        """Name the cells of an image file.
+
+        Args:
+            data: the file.
+            single: whether it shows one cell; else it is a field.
+            um_per_pixel: its scale; None to measure it from the red cells in view.
+
+        Raises:
+            ServiceUnavailable: another picture takes too long.
+            ImageError: it is no picture that can be used.
+            CalibrationError: no scale was given, and the red cells do not tell it.
+            SettingError: the scale cannot be.
+            ModelFileError: the model fails.
+        """
+        if um_per_pixel is not None:
+            check_um_per_pixel(um_per_pixel)
+        if not self._turn.acquire(timeout=WAIT_S):
+            raise ServiceUnavailable("another picture is being looked at; try again", retry_after=5)
+        try:
+            return self._classify(data, single, um_per_pixel)
+        finally:
+            self._turn.release()
+
+    def picture(self, name: str) -> bytes | None:
+        """A copy with the cells boxed and named, JPEG; None where it is no longer kept."""
+        return self._pictures.get(name)
+
+    def _classify(self, data: bytes, single: bool, um_per_pixel: float | None) -> Classified:
+        started = perf_counter()
+        if self._classifier is None:
+            # One thread: the others are the device's own.
+            self._classifier = Classifier(self._model, self._runtime, 1)
+        image = decode_image(data, _NAME, max_pixels=MAX_UPLOAD_PIXELS)
+        diameters = [measure_red_cells(image)]
+        scale = measure_scale(diameters).um_per_pixel if um_per_pixel is None else um_per_pixel
+        named = name_cells(Frame.now(image, 0, scale, _NAME), self._classifier, single)
+        name = secrets.token_urlsafe(16)
+        self._pictures[name] = draw(image, named.cells)
+        while len(self._pictures) > _PICTURES_KEPT:
+            self._pictures.popitem(last=False)
+        self.classified += 1
+        height, width = image.shape[:2]
+        return Classified(
+            single,
+            width,
+            height,
+            scale,
+            um_per_pixel is None,
+            scale_warning(scale, diameters),
+            named.cells,
+            (perf_counter() - started) * 1000,
+            name,
+        )
