@@ -42,7 +42,7 @@ class Reader:
         return [session_of(row) for row in rows]
 
     def session(self, session_id: int) -> Session:
-        """A session. Raises `StoreError` where there is none of that number."""
+        """A session. Raises `NotStoredError` where there is none of that number."""
         row = self._connection.execute("SELECT * FROM sessions WHERE id = ?", (session_id,)).fetchone()
         if row is None:
             raise no_session(session_id)
@@ -94,21 +94,21 @@ class Reader:
         return [cell_of(row) for row in rows]
 
     def cell(self, cell_id: int) -> StoredCell:
-        """A cell. Raises `StoreError` where there is none of that number."""
+        """A cell. Raises `NotStoredError` where there is none of that number."""
         row = self._connection.execute("SELECT * FROM cells WHERE id = ?", (cell_id,)).fetchone()
         if row is None:
             raise no_cell(cell_id)
         return cell_of(row)
 
     def crop(self, cell_id: int) -> bytes:
-        """The crop of a cell, as JPEG. Raises `StoreError` where there is no such cell."""
+        """The crop of a cell, as JPEG. Raises `NotStoredError` where there is no such cell."""
         row = self._connection.execute("SELECT jpeg FROM crops WHERE cell_id = ?", (cell_id,)).fetchone()
         if row is None:
             raise no_cell(cell_id)
         return bytes(row[0])
 
     def differential(self, session_id: int) -> tuple["Differential", "Differential"]:
-        """Of a session: as classified, and as corrected. Raises `StoreError` where there is no such one."""
+        """Of a session: as classified, and as corrected. Raises `NotStoredError` where there is none."""
         from edge.differential import Differential  # its limits need SciPy, which takes long to load
 
         self.session(session_id)

@@ -12,7 +12,7 @@ from edge.store.reader import cell_of, no_cell, no_session, session_of
 from edge.store.records import Correction, Message, NewSession, Session, StoredCell
 from edge.tracker import TrackedCell
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
-from hematovision.errors import StoreError
+from hematovision.errors import SettingError, StoreError
 
 #: Events and messages are kept up to so many, or a device that nobody looks at would fill its disk.
 MAX_EVENTS, MAX_MESSAGES = 10_000, 100_000
@@ -114,10 +114,11 @@ def correct_cell(connection: sqlite3.Connection, cell_id: int, class_name: str, 
     """Give a cell the label that a person sees in it, and keep what it was.
 
     Raises:
-        StoreError: there is no such cell or class.
+        SettingError: there is no such class.
+        NotStoredError: there is no such cell.
     """
     if class_name not in (*CLASS_NAMES, UNCLASSIFIED):
-        raise StoreError(
+        raise SettingError(
             f"'{class_name}' is no class of cells; take one of {', '.join((*CLASS_NAMES, UNCLASSIFIED))}"
         )
     row = connection.execute("SELECT * FROM cells WHERE id = ?", (cell_id,)).fetchone()
@@ -136,7 +137,8 @@ def delete_session(connection: sqlite3.Connection, session_id: int, because: str
     """Delete an ended session with its cells, corrections and events; an event keeps how many there were.
 
     Raises:
-        StoreError: there is none, or it is open.
+        NotStoredError: there is none.
+        StoreError: it is open.
     """
     row = connection.execute("SELECT * FROM sessions WHERE id = ?", (session_id,)).fetchone()
     if row is None:

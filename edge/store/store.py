@@ -95,7 +95,8 @@ class Store:
         """Delete an ended session, with all that belongs to it.
 
         Raises:
-            StoreError: there is none, it is open, or this cannot be stored.
+            NotStoredError: there is none.
+            StoreError: it is open, or this cannot be stored.
         """
         because = "by hand"
         self._writer.ask(
@@ -106,7 +107,9 @@ class Store:
         """Give a cell the label that a person sees in it: a class or unclassified.
 
         Raises:
-            StoreError: there is no such cell or class, or this cannot be stored.
+            SettingError: there is no such class.
+            NotStoredError: there is no such cell.
+            StoreError: this cannot be stored.
         """
         return self._writer.ask(
             partial(statements.correct_cell, cell_id=cell_id, class_name=class_name, who=who)

@@ -1,0 +1,193 @@
+"""``hematovision sessions``: what the device has kept."""
+
+import json
+import shlex
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edge.config import find_file, load_settings, state_folder
+from edge.store import FILE_NAME, Session, back_up, open_reader, open_writer
+from edge.store.database import explained, transaction
+from edge.store.export import session_record, write_crops, write_json, write_table
+from edge.store.housekeeping import shrink
+from edge.store.statements import delete_session
+from hematovision.cell_classes import CELL_CLASSES, UNCLASSIFIED
+from hematovision.images import shown_path
+
+# How long a deletion waits for a daemon that is writing.
+_BUSY_S = 10.0
+
+
+@click.group()
+@click.option("--config", metavar="FILE", help="Settings file, which names the folder.")
+@click.option("--folder", metavar="DIR", help="Folder of the store, whatever the settings say.")
+@click.pass_context
+def sessions(context: click.Context, config: str | None, folder: str | None) -> None:
+    """Counts that were kept: list, show, export, delete, back up. All of them also while a device counts."""
+    # Looked up by the commands, so that --help needs no settings.
+    context.obj = partial(_store_folder, config, folder)
+
+
+@sessions.command("list")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="The newest so many."
+)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
+)
+@click.pass_obj
+def list_sessions(folder: Callable[[], Path], limit: int, form: str) -> None:
+    """List the sessions, newest first."""
+    with open_reader(folder()) as reader:
+        found = reader.sessions(limit)
+        if form == "json":
+            records = [session_record(reader, one.id) for one in found]
+            click.echo(json.dumps(records, indent=1, allow_nan=False))
+            return
+        table = Table()
+        for heading in ("Session", "Cells"):
+            table.add_column(heading, justify="right")
+        for heading in ("Sample", "Operator", "Started", "Ended", "Because"):
+            table.add_column(heading, overflow="fold")
+        for one in found:
+            texts = (one.sample, one.operator, _local(one.started_at), _end(one), one.ended_because or "")
+            # As Text: a name may hold what rich takes for markup.
+            table.add_row(str(one.id), str(reader.count_cells(one.id)), *(Text(text) for text in texts))
+    _console().print(table)
+
+
+@sessions.command()
+@click.argument("session_id", metavar="ID", type=int)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
+)
+@click.pass_obj
+def show(folder: Callable[[], Path], session_id: int, form: str) -> None:
+    """Show session ID: its differential as classified and as corrected by people, with 95 % limits."""
+    from edge.tally import share_row  # its limits need SciPy, which takes longer to load than all the rest
+
+    with open_reader(folder()) as reader:
+        if form == "json":
+            click.echo(json.dumps(session_record(reader, session_id), indent=1, allow_nan=False))
+            return
+        session = reader.session(session_id)
+        classified, corrected = reader.differential(session_id)
+        events = reader.events(session_id=session_id)
+    table = Table(title=f"session {session.id}")
+    table.add_column("Class")
+    for kind in ("classified", "corrected"):
+        for heading in (f"Cells, {kind}", "%", "95 % limits"):
+            table.add_column(heading, justify="right")
+    for one in CELL_CLASSES:
+        table.add_row(one.name, *share_row(classified.share(one.name)), *share_row(corrected.share(one.name)))
+    table.add_section()
+    table.add_row(
+        f"{UNCLASSIFIED}, of all",
+        *share_row(classified.unclassified_share),
+        *share_row(corrected.unclassified_share),
+    )
+    console = _console()
+    console.print(table)
+    target = "no target" if session.target is None else f"target {session.target}"
+    for line in (
+        f"Sample: {session.sample or '–'}. Operator: {session.operator or '–'}.",
+        f"Started {_local(session.started_at)}, ended: {_end(session)}"
+        f"{f' ({session.ended_because})' if session.ended_because else ''}, continued {session.continued} "
+        f"times, {target}.",
+        f"Camera: {session.camera}, {session.um_per_pixel:.4g} µm per pixel.",
+        f"Model: {session.model_name} ({session.model_hash[:12]}).",
+        "The limits cover sampling only; the classifier's own error comes on top: the model's card on the "
+        "page, or hematovision run with this model, says how large it was measured to be.",
+        *(f"{_local(event.at)} {event.kind}: {event.text}" for event in reversed(events)),
+    ):
+        console.print(shown_path(line), markup=False, soft_wrap=True)
+
+
+@sessions.command()
+@click.argument("session_id", metavar="ID", type=int)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "json", "crops"]),
+    required=True,
+    help="csv: a row for every cell; json: the session and its cells; crops: a folder of images by class "
+    "that hematovision train fit reads, corrected labels included.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="New file; of crops, new or empty folder."
+)
+@click.pass_obj
+def export(folder: Callable[[], Path], session_id: int, form: str, out: Path) -> None:
+    """Write session ID to files."""
+    with open_reader(folder()) as reader:
+        if form == "crops":
+            written = write_crops(reader, session_id, out)
+            click.echo(
+                f"{shown_path(out)}: {', '.join(f'{n} {name}' for name, n in written.counts.most_common())}; "
+                f"{written.unclassified} unclassified left out."
+            )
+            source = shlex.quote(f"{out}@{written.um_per_pixel:.6g}")
+            click.echo(f"To learn from them: hematovision train fit {shown_path(source)} --out FOLDER")
+            return
+        (write_table if form == "csv" else write_json)(reader, session_id, out)
+        click.echo(f"{shown_path(out)}: {reader.count_cells(session_id)} cells.")
+
+
+@sessions.command()
+@click.argument("session_id", metavar="ID", type=int)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def delete(folder: Callable[[], Path], session_id: int, yes: bool) -> None:
+    """Delete session ID with its cells and corrections; the file gives their room back."""
+    place = folder()
+    with open_reader(place) as reader:
+        session, cells = reader.session(session_id), reader.count_cells(session_id)
+    if not yes:
+        sample = f" of {shown_path(session.sample)}" if session.sample else ""
+        click.confirm(f"Delete session {session_id}{sample} with its {cells} cells for good?", abort=True)
+    with explained(place / FILE_NAME), open_writer(place, _BUSY_S) as connection:
+        with transaction(connection):
+            delete_session(connection, session_id, "by hand")
+        for _ in shrink(connection):
+            pass
+    click.echo(f"Session {session_id} is deleted, {cells} cells.")
+
+
+@sessions.command()
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+@click.pass_obj
+def backup(folder: Callable[[], Path], target: Path) -> None:
+    """Copy the whole store to the new FILE, as it is at one moment, also while a device counts."""
+    size = back_up(folder(), target)
+    click.echo(
+        f"{shown_path(target)}: {size / 1e6:.1f} MB, checked. To restore it: stop the device, and put it"
+    )
+    click.echo(f"in the place of {FILE_NAME}, with {FILE_NAME}-wal and -shm, if they are there, removed.")
+
+
+def _store_folder(config: str | None, folder: str | None) -> Path:
+    if folder is not None:
+        return Path(folder)
+    return state_folder(load_settings(find_file(config)))
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a file takes longer lines than nobody's terminal
+    return console
+
+
+def _local(at: datetime) -> str:
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def _end(session: Session) -> str:
+    return "open" if session.ended_at is None else _local(session.ended_at)

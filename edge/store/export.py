@@ -1,0 +1,298 @@
+"""A session as files: a table, JSON, and a folder of crops that ``hematovision train fit`` reads."""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from PIL import Image
+
+from edge.store.reader import Reader
+from edge.store.records import Correction, Session, StoredCell
+from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
+from hematovision.errors import StoreError
+from hematovision.images import shown_path
+
+if TYPE_CHECKING:
+    from edge.differential import Differential, Share
+
+JSON = dict[str, Any]
+
+_PAGE = 500
+_COLUMNS = (
+    *("session", "sample", "operator", "cell", "number", "area", "x_um", "y_um", "label", "class"),
+    *("probability", *CLASS_NAMES, "corrected", "corrected_by", "corrected_at", "looks", "focus"),
+    *("first_seen", "confirmed_at", "model_hash"),
+)
+# A spreadsheet takes a text that begins so for a formula, and carries it out (CWE-1236).
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True)
+class LabelledCrops:
+    """Crops written as a data set.
+
+    ``counts``: by label. ``unclassified``: cells left out, since nobody gave them a class.
+    ``um_per_pixel``: scale of the crops.
+    """
+
+    counts: Counter[str]
+    unclassified: int
+    um_per_pixel: float
+
+
+def csv_text(reader: Reader, session_id: int) -> Iterator[str]:
+    """A session's cells as CSV, piece by piece: a header and a row for every cell.
+
+    ``class`` is what the classifier said, ``label`` what a person made of it, if one did. Text from people
+    that a spreadsheet would take for a formula has an apostrophe before it.
+
+    Raises:
+        NotStoredError: there is no such session.
+    """
+    session = reader.session(session_id)
+    corrections = _last_corrections(reader, session_id)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for cell in all_cells(reader, session_id):
+        correction = corrections.get(cell.id)
+        row = {
+            "session": session.id,
+            "sample": _no_formula(session.sample),
+            "operator": _no_formula(session.operator),
+            "cell": cell.id,
+            "number": cell.number,
+            "area": cell.area,
+            "x_um": round(cell.position_um[0], 2),
+            "y_um": round(cell.position_um[1], 2),
+            "label": cell.label,
+            "class": cell.class_name,
+            "probability": round(cell.probability, 4),
+            **{name: round(value, 4) for name, value in zip(CLASS_NAMES, cell.probabilities, strict=True)},
+            "corrected": cell.corrected,
+            "corrected_by": None if correction is None else _no_formula(correction.who),
+            "corrected_at": None if correction is None else _time(correction.at),
+            "looks": cell.looks,
+            "focus": round(cell.focus, 5),
+            "first_seen": _time(cell.first_seen),
+            "confirmed_at": _time(cell.confirmed_at),
+            "model_hash": cell.model_hash,
+        }
+        writer.writerow(row)
+        yield _taken(text)
+    yield _taken(text)
+
+
+def json_text(reader: Reader, session_id: int) -> Iterator[str]:
+    """A session as one JSON object, piece by piece, a cell a line.
+
+    ``session``; ``differential``: ``classified`` and ``corrected``; ``cells``, each with its corrections.
+
+    Raises:
+        NotStoredError: there is no such session.
+    """
+    head = session_record(reader, session_id)
+    of_cell: dict[int, list[JSON]] = {}
+    for one in reader.corrections(session_id):
+        record = {"at": _time(one.at), "who": one.who, "before": one.before, "after": one.after}
+        of_cell.setdefault(one.cell_id, []).append(record)
+    yield json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}") + ',\n "cells": ['
+    separator = "\n"
+    for cell in all_cells(reader, session_id):
+        record = _cell_record(cell) | {"corrections": of_cell.get(cell.id, [])}
+        yield f"{separator}  {json.dumps(record, allow_nan=False)}"
+        separator = ",\n"
+    yield "\n ]\n}\n"
+
+
+def session_record(reader: Reader, session_id: int) -> JSON:
+    """A session and its differential, as JSON has it. Raises `NotStoredError` where there is none."""
+    session = reader.session(session_id)
+    classified, corrected = reader.differential(session_id)
+    return {
+        "session": asdict(session)
+        | {
+            "settings": dict(session.settings),
+            "started_at": _time(session.started_at),
+            "ended_at": None if session.ended_at is None else _time(session.ended_at),
+        },
+        "differential": {
+            "classified": _differential_record(classified),
+            "corrected": _differential_record(corrected),
+        },
+    }
+
+
+def labelled_crops(reader: Reader, session_id: int) -> Iterator[tuple[str, bytes]]:
+    """The crops of a session's cells, each with its path in a folder of classes, as JPEG.
+
+    Left out is what has no class: a cell that is no more than undecided would teach to decline what it is.
+
+    Raises:
+        NotStoredError: there is no such session.
+    """
+    reader.session(session_id)
+    for cell in all_cells(reader, session_id):
+        if cell.label != UNCLASSIFIED:
+            yield f"{cell.label}/session{session_id}-cell{cell.id}.jpg", reader.crop(cell.id)
+
+
+def all_cells(reader: Reader, session_id: int) -> Iterator[StoredCell]:
+    """The cells of a session in order, taken from the file by and by."""
+    after = 0
+    while page := reader.cells(session_id, limit=_PAGE, after_id=after):
+        yield from page
+        after = page[-1].id
+
+
+def write_table(reader: Reader, session_id: int, path: Path) -> None:
+    """Write a session's cells to a new CSV file.
+
+    Raises:
+        NotStoredError: there is no such session.
+        StoreError: the file is there already or cannot be written.
+    """
+    _write_text(path, reader, session_id, csv_text)
+
+
+def write_json(reader: Reader, session_id: int, path: Path) -> None:
+    """Write a session to a new JSON file. Raises as `write_table`."""
+    _write_text(path, reader, session_id, json_text)
+
+
+def write_crops(reader: Reader, session_id: int, folder: Path) -> LabelledCrops:
+    """Write a session's crops as a data set: a folder a class, in a new or empty folder.
+
+    Each cell is an original of its own, as it was counted once; `train` finds by content what two crops
+    have in common. The folder's name becomes the collection's.
+
+    Raises:
+        NotStoredError: there is no such session.
+        StoreError: the folder has something in it, cannot be written, or no cell has a class; or the crops
+            are of several scales.
+    """
+    name = shown_path(folder)
+    session = reader.session(session_id)
+    counts: Counter[str] = Counter()
+    scales: set[float] = set()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise StoreError(f"{name}: is there already and not empty; give another name")
+        with reader.unchanging():
+            for place, jpeg in labelled_crops(reader, session_id):
+                path = folder / place
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(jpeg)
+                counts[path.parent.name] += 1
+                scales.add(_scale(jpeg, session))
+            unclassified = reader.differential(session_id)[1].unclassified
+    except OSError as error:
+        raise _not_written(name, error) from error
+    if not counts:
+        raise StoreError(
+            f"{name}: no cell of session {session_id} has a class; there is nothing to learn from"
+        )
+    if len(scales) > 1:
+        raise StoreError(
+            f"{name}: crops of {len(scales)} sizes, since the model was changed during session {session_id}; "
+            "they are written, but train fit reads one scale a folder: sort them by size"
+        )
+    return LabelledCrops(counts, unclassified, scales.pop())
+
+
+def _write_text(
+    path: Path, reader: Reader, session_id: int, pieces_of: Callable[[Reader, int], Iterator[str]]
+) -> None:
+    """Write pieces of text under another name, renamed when all of it is on the disk."""
+    name = shown_path(path)
+    if os.path.lexists(path):
+        raise StoreError(f"{name}: is there already; give another name")
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as place:
+            unfinished = Path(place) / path.name
+            file: IO[str]
+            with unfinished.open("x", encoding="utf-8", newline="") as file:
+                with reader.unchanging():
+                    file.writelines(pieces_of(reader, session_id))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(path)
+    except OSError as error:
+        raise _not_written(name, error) from error
+
+
+def _not_written(name: str, error: OSError) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    return StoreError(f"{name}: cannot be written ({error.strerror}); check the folder and its room")
+
+
+def _scale(jpeg: bytes, session: Session) -> float:
+    with Image.open(io.BytesIO(jpeg)) as image:  # reads the header only
+        return session.crop_um / image.width
+
+
+def _last_corrections(reader: Reader, session_id: int) -> dict[int, Correction]:
+    return {one.cell_id: one for one in reader.corrections(session_id)}
+
+
+def _cell_record(cell: StoredCell) -> JSON:
+    return {
+        "id": cell.id,
+        "number": cell.number,
+        "area": cell.area,
+        "position_um": [round(value, 2) for value in cell.position_um],
+        "label": cell.label,
+        "class": cell.class_name,
+        "corrected": cell.corrected,
+        "probabilities": {
+            name: round(value, 4) for name, value in zip(CLASS_NAMES, cell.probabilities, strict=True)
+        },
+        "looks": cell.looks,
+        "focus": round(cell.focus, 5),
+        "first_seen": _time(cell.first_seen),
+        "confirmed_at": _time(cell.confirmed_at),
+        "model_hash": cell.model_hash,
+    }
+
+
+def _differential_record(differential: "Differential") -> JSON:
+    return {
+        "total": differential.total,
+        "named": differential.named,
+        "classes": {name: _share_record(differential.share(name)) for name in CLASS_NAMES},
+        UNCLASSIFIED: _share_record(differential.unclassified_share),
+    }
+
+
+def _share_record(share: "Share") -> JSON:
+    return {
+        "count": share.count,
+        "percent": None if share.percent is None else round(share.percent, 2),
+        "low": round(share.low, 2),
+        "high": round(share.high, 2),
+    }
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds")
+
+
+def _taken(text: io.StringIO) -> str:
+    piece = text.getvalue()
+    text.seek(0)
+    text.truncate()
+    return piece
