@@ -1,0 +1,359 @@
+"""The pages: what a person in the lab sees and steers. Each is whole without scripts."""
+
+from collections import deque
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
+from flask.blueprints import BlueprintSetupState
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.wrappers import Response
+
+from edge.differential import TARGETS, Differential, classifier_error
+from edge.health import problems, read_health, warnings
+from edge.store import Reader, Session
+from edge.web.auth import visitor
+from edge.web.context import web
+from edge.web.page_text import (
+    FILTERS,
+    accuracy_lines,
+    health_lines,
+    model_lines,
+    old_note,
+    session_name,
+    setting_lines,
+)
+from edge.web.uploads import Classified
+from hematovision.cell_classes import CELL_CLASSES, CLASS_NAMES, REFERENCE_SOURCE, UNCLASSIFIED
+from hematovision.errors import HematoVisionError, StoreError
+
+#: What a cell may be called.
+LABELS = (*CLASS_NAMES, UNCLASSIFIED)
+#: Rows of one page.
+CELLS_A_PAGE, SESSIONS_A_PAGE, EVENTS_A_PAGE = 60, 50, 50
+MOST_COMPARED = 10
+_SESSIONS_TO_CHOOSE = 200
+_RESULTS_KEPT = 8
+
+pages = Blueprint("pages", __name__)
+for _name, _write in FILTERS.items():
+    pages.add_app_template_filter(_write, _name)
+
+
+@pages.record_once
+def _keep_results(state: BlueprintSetupState) -> None:
+    # What was found in the last pictures, so that reloading a result does not send the picture again.
+    state.app.extensions["classified"] = deque(maxlen=_RESULTS_KEPT)
+
+
+@pages.app_context_processor
+def _everywhere() -> dict[str, Any]:
+    who = visitor().who
+    return {
+        "viewer": who,
+        "may_write": who is not None,
+        "sign_in_url": url_for("auth.sign_in", next=request.full_path.rstrip("?")),
+        "cell_classes": CELL_CLASSES,
+        "labels": LABELS,
+        "targets": TARGETS,
+        "reference_source": REFERENCE_SOURCE,
+        "error_note": classifier_error(web().device.manifest.accuracy),
+    }
+
+
+@pages.get("/")
+def live() -> str:
+    """What is under the microscope now."""
+    device = web().device
+    status = device.status()
+    return render_template(
+        "live.html", status=status, old_note=old_note(status), summary=device.tally.summary()
+    )
+
+
+# Cells
+
+
+@dataclass(frozen=True)
+class CellFilter:
+    """Which cells are shown; ``session``: a number, or ``all``, or nothing for the open or newest one."""
+
+    session: str
+    class_name: str
+    low: float
+    high: float
+    corrected_only: bool
+
+    @classmethod
+    def of(cls, given: MultiDict[str, str]) -> "CellFilter":
+        """From a page's address. Raises `BadRequest` where it says what cannot be."""
+        class_name = given.get("class", "")
+        if class_name not in ("", *LABELS):
+            raise BadRequest(f"no class of that name; there are {', '.join(LABELS)}")
+        low, high = (_number(given, key, default) for key, default in (("from", 0.0), ("to", 1.0)))
+        return cls(given.get("session", ""), class_name, low, high, "corrected" in given)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether cells of a session may be left out."""
+        return bool(self.class_name) or self.low > 0 or self.high < 1 or self.corrected_only
+
+    def session_in(self, reader: Reader, sessions: list[Session]) -> Session | None:
+        """The session meant; None for all of them, or where there is none yet."""
+        if self.session == "all":
+            return None
+        if not self.session:
+            return reader.open_session() or (sessions[0] if sessions else None)
+        return reader.session(_whole(self.session))
+
+
+@pages.get("/cells")
+def cells() -> str:
+    """The cells that were counted, by what they look like."""
+    wanted = CellFilter.of(request.args)
+    after = request.args.get("after")
+    with web().store.read() as reader:
+        sessions = reader.sessions(_SESSIONS_TO_CHOOSE)
+        session = wanted.session_in(reader, sessions)
+        found = reader.cells(
+            session.id if session else None,
+            wanted.class_name or None,
+            wanted.low,
+            wanted.high,
+            wanted.corrected_only,
+            limit=CELLS_A_PAGE + 1,
+            after_id=None if after is None else _whole(after),
+            newest_first=True,
+        )
+        classified, corrected = reader.differential(session.id) if session else (None, None)
+    if session is not None and session not in sessions:
+        sessions.append(session)
+    here = {key: value for key, value in request.args.items() if key != "after"}
+    shown = found[:CELLS_A_PAGE]
+    return render_template(
+        "cells.html",
+        cells=shown,
+        wanted=wanted,
+        sessions=sessions,
+        session=session,
+        classified=classified,
+        corrected=corrected,
+        here=request.full_path,
+        first_url=None if after is None else url_for(".cells", **here),
+        next_url=url_for(".cells", **here, after=shown[-1].id) if len(found) > len(shown) else None,
+    )
+
+
+@pages.get("/cells/<int:cell_id>")
+def cell(cell_id: int) -> str:
+    """One cell, and the history of its label."""
+    with web().store.read() as reader:
+        found = reader.cell(cell_id)
+        session = reader.session(found.session_id)
+        corrections = reader.corrections(cell_id=cell_id)
+    return render_template(
+        "cell.html",
+        cell=found,
+        session=session,
+        corrections=corrections,
+        decline_below=web().device.manifest.decline_below,
+    )
+
+
+@pages.post("/cells/<int:cell_id>/label")
+def correct(cell_id: int) -> Response:
+    """Give a cell another label."""
+    name = request.form.get("class", "")
+    if name not in LABELS:
+        raise BadRequest(f"no class of that name; there are {', '.join(LABELS)}")
+    with web().store.read() as reader:
+        before = reader.cell(cell_id)
+    if name == before.label:
+        flash(f"Cell {before.number} is called {name} already.", "info")
+    else:
+        web().store.correct(cell_id, name, str(visitor().who))
+        flash(f"Cell {before.number} was {before.label} and is {name} now.", "info")
+    back = request.form.get("back", "")
+    # Only to the pages that have this form; a browser takes // or a backslash for another site.
+    if not back.startswith("/cells") or "\\" in back or not back.isprintable():
+        back = url_for(".cell", cell_id=cell_id)
+    return redirect(f"{back}#cell-{cell_id}", 303)
+
+
+# Classify
+
+
+@pages.get("/classify")
+def classify() -> str:
+    """Choose an image, and what was found in one."""
+    name = request.args.get("result")
+    kept: deque[Classified] = current_app.extensions["classified"]
+    result = next((one for one in tuple(kept) if one.picture == name), None)
+    error = "This result is no longer kept; classify the image again." if name and not result else None
+    return _classify_page(error, result)
+
+
+@pages.post("/classify")
+def classify_image() -> Response | tuple[str, int]:
+    """Name the cells of the image that was sent."""
+    try:
+        result = web().uploads.classify_form(request)
+    except HTTPException as error:
+        return _classify_page(error.description, None), error.code or BadRequest.code
+    except HematoVisionError as error:
+        return _classify_page(str(error), None), 422
+    current_app.extensions["classified"].append(result)
+    return redirect(url_for(".classify", result=result.picture), 303)
+
+
+def _classify_page(error: str | None, result: Classified | None) -> str:
+    return render_template(
+        "classify.html",
+        error=error,
+        result=result,
+        single=request.form.get("kind") == "single",
+        um_per_pixel=request.form.get("um_per_pixel", ""),
+        upload_mb=web().settings.web.upload_mb,
+    )
+
+
+# Sessions
+
+
+@pages.get("/sessions")
+def sessions() -> str:
+    """All sessions, and starting and stopping one."""
+    before = request.args.get("before")
+    with web().store.read() as reader:
+        found = reader.sessions(SESSIONS_A_PAGE + 1, None if before is None else _whole(before))
+        shown = found[:SESSIONS_A_PAGE]
+        listed = [(one, reader.differential(one.id)[1]) for one in shown]
+    status = web().device.status()
+    return render_template(
+        "sessions.html",
+        sessions=listed,
+        open_session=status.session,
+        status=status,
+        next_url=url_for(".sessions", before=shown[-1].id) if len(found) > len(shown) else None,
+    )
+
+
+@pages.post("/sessions/start")
+def start() -> Response:
+    """Begin to count a sample."""
+    wanted = request.form.get("target", "")
+    if wanted not in ("", *map(str, TARGETS)):
+        raise BadRequest(f"the target is none of {', '.join(map(str, TARGETS))}")
+    sample, operator = (request.form.get(key, "").strip() for key in ("sample", "operator"))
+    try:
+        session = web().device.start_session(sample, operator, int(wanted) if wanted else None)
+    except HematoVisionError as error:
+        flash(f"No session was started: {error}.", "error")
+        return redirect(url_for(".sessions"), 303)
+    flash(f"Counting into {session_name(session)}.", "info")
+    return redirect(url_for(".live"), 303)
+
+
+@pages.post("/sessions/stop")
+def stop() -> Response:
+    """End the open session, if it is still the one that was shown."""
+    session = web().device.status().session
+    if session is None or str(session.id) != request.form.get("session"):
+        flash("That session has ended already.", "info")
+        return redirect(url_for(".sessions"), 303)
+    try:
+        web().device.stop_session(f"stopped by {visitor().who}")
+    except HematoVisionError as error:
+        flash(f"The session was not stopped: {error}.", "error")
+        return redirect(url_for(".sessions"), 303)
+    flash(f"{session_name(session)} is stopped.", "info")
+    return redirect(url_for(".session", session_id=session.id), 303)
+
+
+@pages.get("/sessions/<int:session_id>")
+def session(session_id: int) -> str:
+    """One session: its differential, its exports, its end."""
+    with web().store.read() as reader:
+        found = reader.session(session_id)
+        classified, corrected = reader.differential(session_id)
+        events = reader.events(EVENTS_A_PAGE, session_id=session_id)
+    return render_template(
+        "session.html", session=found, classified=classified, corrected=corrected, events=events
+    )
+
+
+@pages.post("/sessions/<int:session_id>/delete")
+def delete(session_id: int) -> Response:
+    """Delete a session that has ended."""
+    with web().store.read() as reader:
+        found = reader.session(session_id)
+    try:
+        web().store.delete_session(session_id)
+    except StoreError as error:
+        flash(f"Nothing was deleted: {error}.", "error")
+        return redirect(url_for(".session", session_id=session_id), 303)
+    flash(f"{session_name(found)} is deleted.", "info")
+    return redirect(url_for(".sessions"), 303)
+
+
+@pages.get("/sessions/compare")
+def compare() -> str | Response:
+    """Two or more sessions side by side."""
+    chosen = list(dict.fromkeys(_whole(text) for text in request.args.getlist("id")))
+    if not 2 <= len(chosen) <= MOST_COMPARED:
+        flash(f"Choose 2 to {MOST_COMPARED} sessions to compare.", "error")
+        return redirect(url_for(".sessions"), 303)
+    with web().store.read() as reader:
+        found: list[tuple[Session, Differential]] = [
+            (reader.session(one), reader.differential(one)[1]) for one in chosen
+        ]
+    methods = {(one.model_hash, round(one.um_per_pixel, 4)) for one, _ in found}
+    return render_template("compare.html", sessions=found, many_methods=len(methods) > 1)
+
+
+# Device
+
+
+@pages.get("/device")
+def device() -> str:
+    """How it stands with the device: problems first."""
+    parts = web()
+    before = request.args.get("before")
+    status = parts.device.status()
+    health = read_health(parts.folder)
+    with parts.store.read() as reader:
+        found = reader.events(EVENTS_A_PAGE + 1, None if before is None else _whole(before))
+    shown = found[:EVENTS_A_PAGE]
+    return render_template(
+        "device.html",
+        status=status,
+        problems=problems(status, health),
+        warnings=warnings(status, health),
+        health=health_lines(health),
+        model=model_lines(parts.device.model),
+        accuracy=accuracy_lines(parts.device.manifest),
+        settings=setting_lines(parts.settings, status.camera),
+        events=shown,
+        next_url=url_for(".device", before=shown[-1].id) if len(found) > len(shown) else None,
+    )
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise BadRequest("this address holds no number where one belongs; go back and choose again")
+    return int(text)
+
+
+def _number(given: MultiDict[str, str], key: str, default: Any) -> Any:
+    text = given.get(key, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value):
+        raise BadRequest(f"{key} is no number; write one such as 0.1")
+    return value
