@@ -1,0 +1,239 @@
+"""A connection to an MQTT broker, from its beginning to its loss.
+
+MQTT 5: only there does a broker say that it refuses a message; with 3.1.1 it acknowledges what it throws
+away. A connection begins clean and takes nothing over from the one before: what was not acknowledged is kept
+by whoever published it, and published again.
+"""
+
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from select import POLLIN, POLLOUT, poll
+from threading import Event
+from time import monotonic
+from typing import Any
+
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.config import MqttSettings, read_password
+from edge.store import Message
+from hematovision.errors import SettingError, reason_of
+from hematovision.images import shown_path
+
+#: Messages that may wait for their acknowledgement; a broker may ask for fewer.
+WINDOW = 100
+
+_PORT, _TLS_PORT = 1883, 8883
+_KEEPALIVE_S = 20
+# Codes of MQTT 5.
+_BAD_USER, _NOT_AUTHORISED, _TAKEN_OVER = 0x86, 0x87, 0x8E
+
+
+class Disconnected(Exception):  # noqa: N818 (the network's way, no mistake of anybody's)
+    """There is no connection, or none any more; the text says why.
+
+    ``taken_over``: another client came under the same name, which coming back at once would throw out.
+    """
+
+    def __init__(self, why: str, taken_over: bool = False) -> None:
+        super().__init__(why)
+        self.taken_over = taken_over
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A message that the broker did not take; ``row``: its row of the outbox, if it has one."""
+
+    topic: str
+    row: int | None
+    why: str
+
+
+class Connection:
+    """One connection; used by one thread. It lets the network work only while one of its methods runs.
+
+    Args:
+        settings: where the broker is and how to log in.
+        name: what the broker knows this client by; two of one name throw each other out.
+        will: published by the broker when the connection breaks.
+
+    Raises:
+        SettingError: the password or the certificates cannot be read.
+    """
+
+    def __init__(self, settings: MqttSettings, name: str, will: Message) -> None:
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5)
+        if settings.username:
+            secret = Path(settings.password_file)
+            password = read_password(secret) if settings.password_file else None
+            self._client.username_pw_set(settings.username, password)
+        if settings.tls:
+            self._client.tls_set_context(_tls_context(settings.ca_file))
+        self._client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+        self._host, self._port = settings.host, settings.port or (_TLS_PORT if settings.tls else _PORT)
+        #: The broker, for messages to people.
+        self.where = f"{self._host}:{self._port}"
+        self._window = WINDOW
+        self._accepted = False
+        self._why: str | None = None
+        self._taken_over = False
+        self._in_flight: dict[int, tuple[int | None, str]] = {}
+        self._taken: list[int] = []
+        self._refused: list[Refused] = []
+        self._heard_at = 0.0
+
+    def open(self, limit_s: float, stopping: Event) -> None:
+        """Connect and log in, each within so many seconds, unless it is to be stopped.
+
+        Looking the host's name up and connecting cannot be stopped, and the former takes as long as the
+        system is set to try.
+
+        Raises:
+            Disconnected: that did not work.
+        """
+        self._client.connect_timeout = limit_s
+        try:
+            self._client.connect(self._host, self._port, keepalive=_KEEPALIVE_S, clean_start=True)
+        except ssl.SSLCertVerificationError as error:
+            raise Disconnected(
+                f"{self.where}: the broker's certificate is not accepted ({error.verify_message}); "
+                "check mqtt.host and mqtt.ca_file"
+            ) from error
+        except (OSError, UnicodeError) as error:
+            raise Disconnected(
+                f"{self.where}: {_what_failed(error)}; check mqtt.host and the network"
+            ) from error
+        until = monotonic() + limit_s
+        while not self._accepted and not stopping.is_set():
+            if monotonic() > until:
+                self.cut()
+                raise Disconnected(f"{self.where}: no answer within {limit_s:g} s; check mqtt.port")
+            self.turn(0.25)
+
+    @property
+    def room(self) -> int:
+        """How many messages may be published now."""
+        return max(0, self._window - len(self._in_flight))
+
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing was acknowledged that should be, in seconds."""
+        return monotonic() - self._heard_at if self._in_flight else 0.0
+
+    def publish(self, message: Message, row: int | None = None) -> None:
+        """Publish a message, to be acknowledged.
+
+        Args:
+            message: goes out with quality of service 1.
+            row: the row that it has in the outbox, which `taken` gives back.
+
+        Raises:
+            Disconnected: there is no connection any more.
+        """
+        if not self._in_flight:
+            self._heard_at = monotonic()
+        info = self._client.publish(message.topic, message.payload, qos=1, retain=message.retain)
+        if info.rc != mqtt.MQTT_ERR_SUCCESS:
+            raise self._lost(info.rc)
+        self._in_flight[info.mid] = row, message.topic
+
+    def taken(self) -> list[int]:
+        """The rows of messages acknowledged since it was asked last."""
+        taken, self._taken = self._taken, []
+        return taken
+
+    def refused(self) -> list[Refused]:
+        """Messages refused since it was asked last."""
+        refused, self._refused = self._refused, []
+        return refused
+
+    def turn(self, limit_s: float) -> None:
+        """Let the network work until something happens, or for so many seconds. Raises `Disconnected`."""
+        sock: Any = self._client.socket()
+        if sock is None:
+            raise self._lost(mqtt.MQTT_ERR_NO_CONN)
+        waiting = poll()
+        waiting.register(sock, POLLIN | POLLOUT if self._client.want_write() else POLLIN)
+        # What TLS has decrypted already no poll shows.
+        decrypted = sock.pending() if isinstance(sock, ssl.SSLSocket) else 0
+        waiting.poll(0 if decrypted else 1000 * limit_s)
+        for step in (self._client.loop_read, self._client.loop_write, self._client.loop_misc):
+            code = step()
+            if code != mqtt.MQTT_ERR_SUCCESS or self._why is not None:
+                raise self._lost(code)
+
+    def close(self, farewell: Message, limit_s: float) -> None:
+        """Say goodbye: the broker takes a last message, and does not publish the will.
+
+        Where it does not do so in time, the connection is cut and the will says it.
+        """
+        try:
+            self.publish(farewell)
+            until = monotonic() + limit_s
+            while self._in_flight and monotonic() < until:
+                self.turn(0.1)
+            if not self._in_flight:
+                self._client.disconnect()
+        except Disconnected:
+            return  # the will says it
+        finally:
+            self.cut()
+
+    def cut(self) -> None:
+        """Close the socket, without a word."""
+        sock = self._client.socket()
+        if sock is not None:
+            with suppress(OSError):
+                sock.close()
+
+    def _lost(self, code: int) -> Disconnected:
+        self.cut()
+        return Disconnected(f"{self.where}: {self._why or mqtt.error_string(code)}", self._taken_over)
+
+    def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            advice = (
+                "; check mqtt.username and mqtt.password_file"
+                if reason.value in (_BAD_USER, _NOT_AUTHORISED)
+                else ""
+            )
+            self._why = f"the broker refuses the connection ({reason}){advice}"
+            return
+        self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        self._client.max_inflight_messages_set(self._window)
+        self._accepted = True
+
+    def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
+        if self._why is not None or not flags.is_disconnect_packet_from_server:
+            return
+        self._taken_over = reason.value == _TAKEN_OVER
+        advice = "; give each device its own mqtt.name" if self._taken_over else ""
+        self._why = f"the broker ended the connection ({reason}){advice}"
+
+    def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        self._heard_at = monotonic()
+        row, topic = self._in_flight.pop(mid)
+        if reason.is_failure:
+            self._refused.append(Refused(topic, row, str(reason)))
+        elif row is not None:
+            self._taken.append(row)
+
+
+def _tls_context(ca_file: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:  # SSLError is one
+        raise SettingError(
+            f"mqtt.ca_file: {shown_path(ca_file)} holds no certificates ({reason_of(error)}); check the path"
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _what_failed(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or reason_of(error)).lower()
