@@ -36,6 +36,9 @@ blank_option = click.option(
     help="Picture of the empty field, which every frame is divided by; hematovision calibrate --blank "
     "records it.",
 )
+config_option = click.option(
+    "--config", metavar="FILE", help="Settings file; /etc/hematovision.toml where there is one, if not given."
+)
 
 #: Of a camera whose scale is still to be measured: nothing can be classified with it by mistake.
 NO_SCALE = math.nan

@@ -112,7 +112,7 @@ class Device:
         line: Line,
         camera: str,
         um_per_pixel: float,
-        tell: Callable[[str, str], None] = lambda kind, text: None,
+        tell: Callable[[str, str], None] | None = None,
     ) -> None:
         self.settings = settings
         self.model = model
@@ -149,7 +149,7 @@ class Device:
     def tally(self) -> Tally:
         """What the open session counted, or the last one that was open; nothing before there was one."""
         counting = self._open or self._last
-        return Tally(self.manifest) if counting is None else counting.tally
+        return self._tally_of(None) if counting is None else counting.tally
 
     def status(self) -> DeviceStatus:
         """How things stand."""
@@ -250,6 +250,12 @@ class Device:
             )
         )
 
+    def _tally_of(self, target: int | None) -> Tally:
+        """Of a session that begins with the first frame that can be used."""
+        tally = Tally(self.manifest, target)
+        tally.lost = self._lost
+        return tally
+
     def _begin(self, counting: _Counting, slide: int) -> None:
         self._waiting = False
         with self._changed:
@@ -272,7 +278,7 @@ class Device:
                 self._ask_again_at = monotonic() + _ASK_AGAIN_S
                 self.say("store", f"no session can be begun, nothing is counted: {error}")
                 return
-            self._begin(_Counting(session, Tally(self.manifest, target)), slide)
+            self._begin(_Counting(session, self._tally_of(target)), slide)
 
     def _end(self, because: str) -> Session | None:
         counting = self._open
@@ -314,11 +320,11 @@ class Device:
             self._said[kind] = line
         self._record(kind, line)
 
-    def finish(self) -> None:
-        """The device is switched off: the open session, if any, ends. May be called more than once."""
+    def finish(self, because: str) -> None:
+        """The run ends, and with it the open session, if any. May be called more than once."""
         self.enter(State.STOPPING)
         try:
-            self.stop_session("switched off")
+            self.stop_session(because)
         except StoreError as error:
             self.say("store", f"the session stays open, the next run goes on with it: {error}")
 
@@ -363,7 +369,8 @@ class Device:
     def _record(self, kind: str, text: str) -> None:
         counting = self._open
         self.store.add_event(kind, text, counting.session.id if counting else None)
-        self._tell(kind, text)
+        if self._tell is not None:
+            self._tell(kind, text)
 
     def _forget_old_times(self) -> None:
         while self._finished and self._finished[0] < monotonic() - _RATE_WINDOW_S:

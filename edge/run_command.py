@@ -1,13 +1,19 @@
 """``hematovision run``: count the white cells that a camera sees."""
 
+import tomllib
+from functools import partial
+from typing import TYPE_CHECKING
+
 import click
 from rich.console import Console, Group
 from rich.live import Live
 
 from edge.cameras import CAMERA_KINDS, Camera, LostFrame, open_camera
+from edge.cameras.live import UNATTENDED
 from edge.command_options import (
     NO_SCALE,
     blank_option,
+    config_option,
     load_blank,
     load_classifier,
     made_with,
@@ -17,103 +23,192 @@ from edge.command_options import (
     scale_of,
     scale_option,
 )
+from edge.config import Settings, find_file, load_settings
 from edge.differential import TARGETS
 from edge.lamp import LampWatch
-from edge.pipeline import LiveLine, Pipeline, StillLine, live_threads
+from edge.pipeline import Line, LiveLine, SeenFrame, StillLine, live_threads
 from edge.scale import ScaleWatch
+from edge.systemd import Notifier
 from hematovision.errors import HematoVisionError, SettingError
+
+if TYPE_CHECKING:
+    from edge.device import Device
 
 _KINDS = "; ".join(f"{kind.usage} {kind.help}" for kind in CAMERA_KINDS)
 
 
 @click.command()
-@click.option(
-    "--camera", "spec", required=True, metavar="CAMERA", help=f"Where the frames come from: {_KINDS}."
-)
+@click.option("--camera", "spec", metavar="CAMERA", help=f"Where the frames come from: {_KINDS}.")
 @model_option
 @runtime_option
 @scale_option
 @blank_option
+@click.option("--sample", metavar="NAME", help="Name of the sample, for the session that is kept.")
+@click.option("--operator", metavar="NAME", help="Who counts.")
 @click.option(
     "--target",
     type=click.Choice([str(target) for target in TARGETS]),
     help="End when so many cells have been given a class.",
 )
 @click.option("--timing", is_flag=True, help="Say at the end how long each step took.")
+@config_option
+@click.option(
+    "--set",
+    "others",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any other setting, such as web.port=8080; hematovision config show lists them.",
+)
 def run(
-    spec: str,
+    spec: str | None,
     model: str | None,
-    runtime: str,
+    runtime: str | None,
     um_per_pixel: float | None,
     blank: str | None,
+    sample: str | None,
+    operator: str | None,
     target: str | None,
     timing: bool,
+    config: str | None,
+    others: tuple[str, ...],
 ) -> None:
     """Count the white cells that a camera sees, each of them once: a live differential, then a summary.
 
     Move the slide a little at a time and rest for a moment: a cell counts when enough looks at it agree, and
     not again when it comes back into view. Cells cut by the border are not counted, as at the microscope.
-    Ctrl-C ends it.
-    """
-    from edge.tally import Tally  # its limits need SciPy, which takes longer to load than all the rest
 
-    camera = open_camera(spec, NO_SCALE if um_per_pixel is None else um_per_pixel)
-    threads = live_threads()
-    classifier = load_classifier(model, runtime, threads.opencv, threads.interpreter)
-    scale = _scale(um_per_pixel, camera)
-    camera = open_camera(spec, scale)
-    line = (StillLine if camera.places_apart else LiveLine)(classifier, load_blank(blank))
-    tally = Tally(classifier.model.manifest, None if target is None else int(target))
+    Every cell counted is kept: see hematovision sessions. A live camera has a page, http://127.0.0.1:8765
+    unless the settings say otherwise; when it fails it is opened again, and a run that was cut off is
+    continued. Ctrl-C ends it.
+    """
+    named = {
+        "camera.source": spec,
+        "camera.um_per_pixel": um_per_pixel,
+        "camera.blank": blank,
+        "model.file": model,
+        "model.runtime": runtime,
+        "session.sample": sample,
+        "session.operator": operator,
+    }
+    given = {key: value for key, value in named.items() if value is not None}
+    settings = load_settings(find_file(config), dict(map(_key_and_value, others)) | given)
+    if not settings.camera.source:
+        raise SettingError("no camera is named: give --camera, or camera.source in the settings")
+    _count(settings, None if target is None else int(target), timing)
+
+
+def _count(settings: Settings, target: int | None, timing: bool) -> None:
+    # These need SciPy and SQLite, which take longer to load than all the rest.
+    from edge.daemon import started, stopped_by_signals
+    from edge.supervisor import Supervisor
+
+    def connect(um_per_pixel: float) -> Camera:
+        return open_camera(settings.camera.source, um_per_pixel, UNATTENDED)
+
+    given = settings.camera.um_per_pixel
+    camera = connect(NO_SCALE if given is None else given)
+    load = partial(load_classifier, settings.model.file or None, settings.model.runtime, *live_threads())
+    classifier = load()
+    scale = _scale(given, camera)
+    camera = connect(scale)
+    line = (StillLine if camera.places_apart else LiveLine)(
+        classifier, load_blank(settings.camera.blank or None)
+    )
     console = Console(highlight=False)
     console.print(made_with(classifier, scale), markup=False, soft_wrap=True)
+
+    notifier = Notifier()
+
+    def tell(kind: str, text: str) -> None:
+        if kind != "camera":
+            notice(text)
+        elif camera.live:
+            notifier.status(text)
+            notice(f"Camera {text}")
+
     ended: HematoVisionError | None = None
-    stopped = opened = losing = False
-    pipeline = Pipeline(camera, line)
-    watch, lamp = ScaleWatch(scale), LampWatch()
-    display = Live(
-        console=console,
-        transient=True,
-        # Drawn some times a second, not for every frame.
-        get_renderable=lambda: Group(tally.table(), *pipeline.notes()),
-        # What is said beside the display comes above it, unless it goes to a file.
-        redirect_stderr=Console(stderr=True).is_terminal,
-    )
-    try:
-        with pipeline, display:
-            opened = True
-            for result in pipeline.results():
-                tally.add(result)
-                if isinstance(result, LostFrame):
-                    # A camera in the dark loses thirty a second: the first is said, all are counted.
-                    if not (camera.live and losing):
-                        notice(f"Error: {result.error}")
-                    losing = True
-                else:
-                    losing = False
-                    with line.times.step("check"):
-                        said = watch.see(result.frame, camera), lamp.see(result.field)
-                    notice(said[0])
-                    notice(said[1])
-                if tally.target_reached:
-                    break
-    except KeyboardInterrupt:
-        stopped = True
-    except HematoVisionError as error:
-        if not opened:
-            raise
-        ended = error  # what was counted until then is still shown
-    notice(watch.end())
+    with (
+        stopped_by_signals() as stop,
+        started(settings, classifier.model, line, camera, scale, target, tell) as device,
+    ):
+        aside = _Aside(device, line, scale)
+
+        def check(result: SeenFrame | LostFrame, source: Camera) -> None:
+            aside.check(result, source)
+            if target and device.tally.target_reached:
+                stop.set()
+
+        supervisor = Supervisor(device, line, partial(connect, scale), load, stop, check, notifier.progress)
+        display = Live(
+            console=console,
+            transient=True,
+            # Drawn some times a second, not for every frame.
+            get_renderable=lambda: Group(device.tally.table(), *device.status().notes),
+            # What is said beside the display comes above it, unless it goes to a file.
+            redirect_stderr=Console(stderr=True).is_terminal,
+        )
+        notifier.ready()
+        try:
+            with display:
+                supervisor.run()
+        except HematoVisionError as error:
+            ended = error  # what was counted until then is still shown
+        aside.end()
+        status, tally = device.status(), device.tally
+        notifier.stopping()
+    if ended is not None and not status.frames + status.lost:
+        raise ended
     console.print(tally.table())
-    for text in (*tally.summary(), *pipeline.notes()):
+    for text in (*tally.summary(), *status.notes):
         console.print(text, markup=False, soft_wrap=True)
     if timing:
         console.print(line.times.table())
-    if stopped and not camera.live:
+    if stop.is_set() and not camera.live and not tally.target_reached:
         click.echo("Stopped before the last frame.", err=True)
     if ended is not None:
         raise ended
-    if tally.lost and not camera.live:  # a live camera gives another
+    if status.lost and not camera.live:  # a live camera gives another
         raise SystemExit(1)
+
+
+class _Aside:
+    """What is looked at beside the count: scale, lamp, and frames that could not be used."""
+
+    def __init__(self, device: "Device", line: Line, um_per_pixel: float) -> None:
+        self._device = device
+        self._line = line
+        self._scale, self._lamp = ScaleWatch(um_per_pixel), LampWatch()
+        self._losing = False
+
+    def check(self, result: SeenFrame | LostFrame, camera: Camera) -> None:
+        if isinstance(result, LostFrame):
+            # A camera in the dark loses thirty a second: the first is said, all are counted.
+            if not (camera.live and self._losing):
+                self._device.say("frame", f"Error: {result.error}")
+            self._losing = True
+            return
+        self._losing = False
+        with self._line.times.step("check"):
+            said = self._scale.see(result.frame, camera), self._lamp.see(result.field)
+        for kind, text in zip(("scale", "lamp"), said, strict=True):
+            if text is not None:
+                self._device.say(kind, text)
+
+    def end(self) -> None:
+        text = self._scale.end()
+        if text is not None:
+            self._device.say("scale", text)
+
+
+def _key_and_value(text: str) -> tuple[str, object]:
+    """What ``--set`` was given, the value as TOML has it; what is no TOML is a text."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SettingError(f"--set {text}: there is no value; write --set {key}=VALUE")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value
 
 
 def _scale(given: float | None, camera: Camera) -> float:

@@ -66,7 +66,9 @@ class Supervisor:
         self._failures = 0
 
     def run(self) -> None:
-        """Run until the end. The open session is left open; a live camera is opened again when it fails.
+        """Run until the end; a live camera is opened again when it fails.
+
+        The open session ends with the run, but where a new process is to go on with it.
 
         Raises:
             RecoveryError: the camera or the model could not be recovered, or a thread hangs.
@@ -79,21 +81,22 @@ class Supervisor:
             try:
                 self._run_once(camera)
                 return
-            except NoCameraError as error:
-                if not camera.live:
-                    raise
-                self._failures = 0
-                self._device.enter(State.ABSENT, str(error))
-                self._wait(self._absent_pause_s)
             except (CameraError, ModelFileError) as error:
                 if not camera.live:
+                    self._device.finish("the source failed")
                     raise
-                self._recover(error)
+                if isinstance(error, NoCameraError):
+                    self._failures = 0
+                    self._device.enter(State.ABSENT, str(error))
+                    self._wait(self._absent_pause_s)
+                else:
+                    self._recover(error)
             except StuckThreadError as error:
                 self._device.enter(State.FAILED, str(error), self._failures)
                 raise RecoveryError(str(error)) from error
             finally:
                 self._device.use(None)
+        self._device.finish("switched off")
 
     def _run_once(self, camera: Camera) -> None:
         """One pipeline, until the source ends, it fails or the supervisor is stopped."""
@@ -107,6 +110,7 @@ class Supervisor:
                 try:
                     result = pipeline.take(_LOOK_UP_S)
                 except Closed:
+                    self._device.finish("the source ended")
                     return
                 except TimeoutError:
                     self._look_after(pipeline, camera, monotonic() - heard_at)
@@ -123,7 +127,7 @@ class Supervisor:
                 self._device.saw(result)
                 self._check(result, camera)
             # At once: what the camera's threads do when they are to end takes what time it takes.
-            self._device.finish()
+            self._device.finish("switched off")
 
     def _look_after(self, pipeline: Pipeline, camera: Camera, silent_s: float) -> None:
         """Judge a pipeline that finishes no frame."""

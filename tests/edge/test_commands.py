@@ -5,8 +5,10 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,7 +23,7 @@ from PIL import Image
 from edge.blank_field import write_blank
 from edge.cameras import Frame, LostFrame
 from edge.cameras.phantom import PhantomCamera
-from edge.pipeline import Pipeline, SeenFrame
+from edge.pipeline import SeenFrame, StillLine
 from edge.stills import NamedField, name_frames
 from edge.threads import Handover
 from hematovision.blank_field import BlankField
@@ -373,13 +375,15 @@ def test_run_in_a_folder_of_nothing_readable_shows_no_made_up_number(
 def test_ctrl_c_ends_run_cleanly_with_its_summary(
     smear: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = Pipeline.results
+    see = StillLine.see
 
-    def interrupted(pipeline: Pipeline) -> Iterator[SeenFrame | LostFrame]:
-        yield next(results(pipeline))
-        raise KeyboardInterrupt
+    def see_until_interrupted(line: StillLine, frame: Frame) -> SeenFrame | LostFrame:
+        if frame.sequence == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)  # longer than the supervisor waits before it looks up
+        return see(line, frame)
 
-    monkeypatch.setattr(Pipeline, "results", interrupted)
+    monkeypatch.setattr(StillLine, "see", see_until_interrupted)
     result = call("run", "--camera", f"folder:{smear}", "--model", model_path, *SCALE)
     assert result.exit_code == 0
     assert "Images: 1 looked at" in result.stdout
@@ -459,11 +463,10 @@ def test_frames_that_a_live_camera_loses_are_said_once_until_it_has_recovered_an
             yield LostFrame(number, "phantom", f"frame {number} is black") if dark else frame
 
     monkeypatch.setattr(PhantomCamera, "frames", flickering)
-    monkeypatch.setattr(PhantomCamera, "live", True)
     # None is overtaken, so that it is certain which are seen.
     monkeypatch.setattr("edge.pipeline.Handover", lambda size, newest_only=False: Handover(size))
-    camera = "phantom:path=selftest,width=640,height=480,um_per_pixel=0.2"
-    result = call("run", "--camera", camera, "--model", model_path, "--um-per-pixel", 0.2)
+    camera = "phantom:rate=100,path=selftest,width=640,height=480,um_per_pixel=0.2"
+    result = call("run", "--camera", camera, "--model", model_path, "--set", "web.port=0")
     assert result.exit_code == 0, result.output
     assert re.findall(r"Error: frame (\d+) is black", result.stderr) == ["3", "20"]
     assert "5 could not be used" in result.stdout
