@@ -20,37 +20,34 @@ _KIND_NAMES = {
     float: "a number",
     bool: "true or false",
     tuple: "a list",
-    list: "a list",
-    dict: "a section",
 }
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a key may be. ``range`` says it in words; ``allows`` judges a value of the right type.
+    """What a key may be. ``may_be`` says it in words; ``allows`` judges a value of the right type.
 
-    ``is_path``: a path of a file or folder. ``private``: a mistyped value may hold a password, so that
-    messages do not show it.
+    ``longest``: that a text may be, in characters; no text has control characters. ``is_path``: of a file or
+    folder. ``private``: a mistyped value may hold a password, so that messages do not show it.
     """
 
     kind: type
-    range: str
+    may_be: str
     allows: Callable[[Any], bool]
     help: str
+    longest: int = _MAX_TEXT
     is_path: bool = False
     private: bool = False
 
     def mistake(self, value: object) -> str | None:
-        """What is wrong with a value, and what it may be; None if nothing is wrong."""
-        if not self._has_kind(value):
-            wrong = f"is {_KIND_NAMES.get(type(value), 'a date or time')}"
-        elif not self.allows(value):
-            wrong = "is not allowed"
-        else:
+        """What is wrong with a value: what it is, and what it must be; None if nothing is wrong."""
+        if self._has_kind(value) and self._is_line(value) and self.allows(value):
             return None
-        shown = "" if self.private else f"= {_shown(value)} "
-        may_be = ", ".join(part for part in (_KIND_NAMES[self.kind], self.range) if part)
-        return f"{shown}{wrong}; it must be {may_be}"
+        words = [self.may_be] if self.may_be else []
+        if self.kind is str:
+            words.append(f"one line of up to {self.longest} characters")
+        may_be = f" ({', '.join(words)})" if words else ""
+        return f"{'' if self.private else f'= {_shown(value)} '}must be {_KIND_NAMES[self.kind]}{may_be}"
 
     def stored(self, value: Any) -> object:
         """A value without a mistake, as `Settings` has it."""
@@ -62,25 +59,22 @@ class Rule:
         kinds = {float: (int, float), tuple: (list, tuple)}
         return isinstance(value, kinds.get(self.kind, self.kind))
 
+    def _is_line(self, value: object) -> bool:
+        if not isinstance(value, str):
+            return True
+        return len(value) <= self.longest and _CONTROL_CHARACTERS.search(value) is None
 
-def text(
-    default: str,
-    words: str,
-    may_be: str = "",
-    pattern: str = ".*",
-    private: bool = False,
-    longest: int = _MAX_TEXT,
-) -> Any:
+
+def text(default: str, words: str, may_be: str = "", pattern: str = ".*", private: bool = False) -> Any:
     """A text that can be printed, stored and sent."""
     known = re.compile(pattern)
 
     def allows(value: str) -> bool:
         # Surrogates, which stand for bytes that are no text, can neither be stored nor sent.
         sendable = all(not "\ud800" <= character <= "\udfff" for character in value)
-        return sendable and _is_line(value, longest) and known.fullmatch(value) is not None
+        return sendable and known.fullmatch(value) is not None
 
-    range_ = f"{may_be}{', ' if may_be else ''}up to {longest} characters without control characters"
-    return _field(default, Rule(str, range_, allows, words, private=private))
+    return _field(default, Rule(str, may_be, allows, words, private=private))
 
 
 def host(default: str, words: str, private: bool = False) -> Any:
@@ -96,12 +90,12 @@ def topic(default: str, words: str) -> Any:
 
 def path(words: str) -> Any:
     """A file or folder; none by default."""
-    return _field("", Rule(str, *_line_of_a_path(), words, is_path=True))
+    return _field("", Rule(str, "", lambda _: True, words, longest=_MAX_PATH, is_path=True))
 
 
 def camera(words: str) -> Any:
     """A camera as `open_camera` takes it, maybe with a password in it."""
-    return _field("", Rule(str, *_line_of_a_path(), words, private=True))
+    return _field("", Rule(str, "", lambda _: True, words, longest=_MAX_PATH, private=True))
 
 
 def choice(default: str, choices: tuple[str, ...], words: str) -> Any:
@@ -132,20 +126,11 @@ def host_names(words: str) -> Any:
     def allows(names: list[object]) -> bool:
         return all(isinstance(name, str) and known.fullmatch(name) for name in names)
 
-    return _field((), Rule(tuple, "of host names, each in quotes", allows, words))
+    return _field((), Rule(tuple, "host names, each in quotes", allows, words))
 
 
 def _field(default: object, rule: Rule) -> Any:
     return field(default=default, metadata={"rule": rule})
-
-
-def _line_of_a_path() -> tuple[str, Callable[[str], bool]]:
-    words = f"up to {_MAX_PATH} characters without control characters"
-    return words, lambda value: _is_line(value, _MAX_PATH)
-
-
-def _is_line(value: str, longest: int) -> bool:
-    return len(value) <= longest and _CONTROL_CHARACTERS.search(value) is None
 
 
 def _shown(value: object) -> str:
@@ -155,6 +140,6 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > 2**63:  # Python does not write out a very large one
         return "more than TOML's numbers"
     if not isinstance(value, str | int | float):
-        return "…"
+        return {list: "[…]", dict: "{…}"}.get(type(value), str(value))
     shown = shown_path(f'"{value}"' if isinstance(value, str) else str(value))
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"

@@ -23,12 +23,20 @@ _CONTENT = re.compile(rb"sha256:([0-9a-f]{64})\n")
 def new_token(folder: Path) -> str:
     """Make a token and store its hash in the state folder, in the place of any before it.
 
+    A folder that is not there yet is made, as the first run would.
+
     Returns:
         The token, 43 characters that need no quoting anywhere. It is kept nowhere: show it, once.
 
     Raises:
-        SettingError: the folder is not there or cannot be written.
+        SettingError: the folder cannot be made or written.
     """
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(
+            f"{shown_path(folder)}: cannot be made ({error.strerror}); check store.folder in the settings"
+        ) from error
     token = secrets.token_urlsafe(_BYTES)
     write_private_file(folder / _NAME, b"sha256:" + _hash(token).encode() + b"\n")
     return token
