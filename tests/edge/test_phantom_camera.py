@@ -1,6 +1,7 @@
 """The phantom as a camera: a scene frame by frame, with its truth, as its options say."""
 
 import math
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -62,12 +63,15 @@ def test_without_options_it_shows_large_fields_at_a_tenth_of_a_micrometre() -> N
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("speed=3", "known are path=, seed=, frames=, width=, height=, um_per_pixel="),
+        ("speed=3", "known are path=, seed=, frames=, rate=, width=, height=, um_per_pixel="),
         ("path=home", f"'home'; known are {', '.join(SCENES)}"),
         ("seed=-1", "seed is -1; give 0 or more"),
         ("frames=0", "frames is 0; give 1 or more"),
         ("width=10", "too small"),
         ("width=100000,height=100000", "megapixels"),
+        ("rate=0", "rate is 0; give 1 to 100"),
+        ("rate=1000", "rate is 1000; give 1 to 100"),
+        ("um_per_pixel=0.04", "um_per_pixel is 0.04; cells so large take too much memory, give 0.05 or more"),
         ("um_per_pixel=0", "µm per pixel is 0; it must lie between"),
     ],
 )
@@ -94,3 +98,75 @@ def test_a_closed_one_gives_no_frames() -> None:
     camera.close()
     with pytest.raises(CameraError, match="not open"):
         next(iter(camera.frames()))
+
+
+class Clock:
+    """Stands in for the monotonic clock, and for the event that is waited for by it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("edge.cameras.phantom.monotonic", lambda: self.now)
+        monkeypatch.setattr("edge.cameras.phantom.Event", lambda: self)
+
+    def wait(self, limit_s: float) -> bool:
+        self.now += limit_s
+        return False
+
+    def is_set(self) -> bool:
+        return False
+
+    def set(self) -> None: ...
+
+
+LIVE = "rate=20,path=selftest," + COARSE
+
+
+def test_with_a_rate_it_is_live_and_a_frame_comes_at_each_of_its_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Clock(monkeypatch)
+    camera = PhantomCamera("frames=30," + LIVE, math.nan)
+    assert camera.live
+    with camera:
+        frames = [frame for frame in camera.frames() if isinstance(frame, DrawnFrame)]
+    assert [frame.sequence for frame in frames] == list(range(30))
+    np.testing.assert_allclose([frame.monotonic for frame in frames], np.arange(30) / 20)
+
+
+def test_what_could_not_be_shown_in_its_time_is_left_out_and_does_not_come_in_a_burst(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    poses = SCENES["selftest"](0, (128.0, 96.0), 0.4).poses
+    with PhantomCamera(LIVE, math.nan) as camera:
+        frames = camera.frames()
+        next(frames)
+        next(frames)
+        clock.now += 1.02
+        late, then = next(frames), next(frames)
+    assert isinstance(late, DrawnFrame)
+    assert isinstance(then, DrawnFrame)
+    assert late.pose == poses[21]
+    assert then.pose == poses[22]
+    assert then.monotonic == pytest.approx(22 / 20)
+    assert (late.sequence, then.sequence) == (2, 3)
+
+
+def test_with_a_rate_it_goes_on_with_the_next_slide(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    slides = [SCENES["selftest"](seed, (128.0, 96.0), 0.4).poses for seed in (5, 6, 7)]
+    length = sum(map(len, slides))
+    frames = frames_of(f"seed=5,frames={length}," + LIVE)
+    assert [frame.pose for frame in frames] == [pose for poses in slides for pose in poses]
+
+
+def test_closing_it_ends_the_frames_of_whoever_waits_for_one() -> None:
+    camera = PhantomCamera("rate=1," + COARSE, math.nan)
+    camera.open()
+    frames = camera.frames()
+    next(frames)
+    reader = Thread(target=list, args=(frames,))
+    reader.start()
+    camera.close()
+    reader.join(10)
+    assert not reader.is_alive()
