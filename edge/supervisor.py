@@ -120,10 +120,11 @@ class Supervisor:
                     self._device.enter(State.STALLED, str(error), self._failures)
                     raise
                 heard_at = monotonic()
+                # Also where it is black or torn: no new process would switch the lamp on.
+                self._failures = 0
+                self._progress()
                 if isinstance(result, SeenFrame):
-                    self._failures = 0
                     self._device.enter(State.RUNNING)
-                    self._progress()
                 self._device.saw(result)
                 self._check(result, camera)
             # At once: what the camera's threads do when they are to end takes what time it takes.
