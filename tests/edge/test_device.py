@@ -1,0 +1,198 @@
+"""The device: cells are counted into the session that their slide belongs to, and everybody sees the same."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.cameras import Frame, LostFrame
+from edge.classifier import Classifier
+from edge.config import Settings
+from edge.device import Device, State
+from edge.pipeline import LiveLine, SeenCell, SeenFrame
+from edge.store import Store
+from edge.tracker import TrackedCell
+from hematovision.errors import SettingError, StoreError
+from hematovision.finder import CellRegion
+from hematovision.images import RGBImage
+from hematovision.optics import measure_field
+
+UM_PER_PIXEL = 0.2
+IMAGE: RGBImage = np.full((48, 64, 3), 220, np.uint8)
+FIELD = measure_field(IMAGE, UM_PER_PIXEL)
+REGION = CellRegion((30.0, 20.0), (20.0, 10.0, 20.0, 20.0), 60.0, 1.0, 1.0, False)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path) as store:
+        yield store
+
+
+@pytest.fixture
+def device(store: Store, classifier: Classifier) -> Device:
+    return Device(Settings(), classifier.model, store, LiveLine(classifier), "a camera", UM_PER_PIXEL)
+
+
+def seen(number: int, counted: int = 0, slide: int = 1, area: int = 1) -> SeenFrame:
+    """Frame ``number``, in which so many cells are counted, each by the number of the frame and its own."""
+    frame = Frame.now(IMAGE, number, UM_PER_PIXEL, "a camera")
+    cells = tuple(
+        TrackedCell(
+            number=10 * number + index + 1,
+            area=area,
+            position_um=(index * 20.0, number * 20.0),
+            class_name="neutrophil",
+            probabilities=(0.9, 0.1, 0.0, 0.0),
+            looks=3,
+            focus=1.0,
+            first_seen=frame.captured_at,
+            confirmed_at=frame.captured_at,
+            crop=np.zeros((8, 8, 3), np.uint8),
+        )
+        for index in range(counted)
+    )
+    in_view = tuple(SeenCell(REGION, cell.number, None) for cell in cells)
+    return SeenFrame(frame, FIELD, None, in_view, cells, 0.9, slide)
+
+
+def stored(store: Store, session_id: int) -> list[tuple[int, int]]:
+    """Number and area of the cells of a session that are on the disk."""
+    assert store.flush(5)
+    with store.read() as reader:
+        return [(cell.number, cell.area) for cell in reader.cells(session_id)]
+
+
+def test_without_a_session_nothing_is_counted_or_numbered(device: Device) -> None:
+    device.saw(seen(0, counted=2))
+    status = device.status()
+    assert (status.frames, status.session, status.differential.total) == (1, None, 0)
+    found = device.wait_frame(0, 0)
+    assert found is not None
+    assert [cell.counted for cell in found[1].cells] == [False, False]
+
+
+def test_a_session_that_waits_for_the_first_frame_has_its_cells_too(device: Device, store: Store) -> None:
+    device.start_session_with_first_frame(None)
+    assert device.status().session is None
+    device.saw(seen(0, counted=2))
+    session = device.status().session
+    assert session is not None
+    assert stored(store, session.id) == [(1, 1), (2, 1)]
+
+
+def test_frames_still_on_their_way_belong_to_the_session_that_they_were_seen_in(
+    device: Device, store: Store
+) -> None:
+    device.start_session_with_first_frame(None)
+    device.saw(seen(0, counted=1))
+    first = device.status().session
+    second = device.start_session("S2", "Ada", 100)
+    device.saw(seen(1, counted=1, slide=1))
+    device.saw(seen(2, counted=2, slide=3))
+    assert first is not None
+    assert stored(store, first.id) == [(1, 1), (11, 1)]
+    assert stored(store, second.id) == [(21, 1), (22, 1)]
+    with store.read() as reader:
+        assert reader.session(first.id).ended_because == "another session was started"
+    assert device.status().differential.total == 2
+
+
+def test_after_a_stop_nothing_more_is_counted(device: Device, store: Store) -> None:
+    session = device.start_session("S1", "", None)
+    slide = 2
+    device.saw(seen(0, counted=1, slide=slide))
+    ended = device.stop_session()
+    assert ended is not None
+    assert ended.ended_because == "stopped"
+    device.saw(seen(1, counted=1, slide=slide + 1))
+    assert stored(store, session.id) == [(1, 1)]
+    assert device.status().session is None
+    assert device.stop_session() is None
+
+
+def test_what_an_earlier_run_counted_is_gone_on_with_in_a_new_area(
+    device: Device, store: Store, classifier: Classifier
+) -> None:
+    session = device.start_session("S1", "", None)
+    device.saw(seen(0, counted=3, slide=2, area=2))
+    assert store.flush(5)
+    later = Device(Settings(), classifier.model, store, LiveLine(classifier), "a camera", UM_PER_PIXEL)
+    assert later.continue_session(session).continued == 1
+    assert later.status().differential.total == 3
+    later.saw(seen(0, counted=1, slide=2))
+    assert stored(store, session.id) == [(1, 2), (2, 2), (3, 2), (4, 3)]
+    status = later.status()
+    assert status.differential.total == 4
+    assert "The run was interrupted once: cells seen before may be counted again." in status.notes
+    found = later.wait_frame(0, 0)
+    assert found is not None
+    assert [cell.number for cell in found[1].cells] == [4]
+
+
+def test_a_session_ends_at_its_target_and_the_device_goes_on(device: Device, store: Store) -> None:
+    session = device.start_session("S1", "", 100)
+    for number in range(11):
+        device.saw(seen(number, counted=10, slide=2))
+    status = device.status()
+    assert (status.session, status.target_reached, status.frames) == (None, True, 11)
+    with store.read() as reader:
+        assert reader.session(session.id).ended_because == "target of 100 reached"
+
+
+def test_a_store_that_takes_no_session_is_said_and_asked_again(
+    device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = store.start_session
+
+    def refuse(new: object) -> None:
+        raise StoreError("hematovision.db: the disk is full")
+
+    monkeypatch.setattr(store, "start_session", refuse)
+    monkeypatch.setattr("edge.device._ASK_AGAIN_S", 0.0)
+    device.start_session_with_first_frame(None)
+    device.saw(seen(0, counted=1))
+    assert device.status().said == (
+        "no session can be begun, nothing is counted: hematovision.db: the disk is full",
+    )
+    monkeypatch.setattr(store, "start_session", start)
+    device.saw(seen(1, counted=1))
+    assert device.status().differential.total == 1
+
+
+def test_a_name_that_no_page_could_show_is_refused(device: Device) -> None:
+    for name in ("a\nb", "x" * 201):
+        with pytest.raises(SettingError, match="sample"):
+            device.start_session(name, "", None)
+
+
+def test_the_status_tells_what_became_of_the_frames(device: Device) -> None:
+    assert device.status().frame_age_s is None
+    device.enter(State.RUNNING)
+    device.saw(seen(0))
+    device.saw(replace(seen(1), skipped="moving"))
+    device.saw(LostFrame(2, "a camera", "frame 2 is black"))
+    status = device.status()
+    assert (status.frames, status.skipped, status.lost) == (2, 1, 1)
+    assert status.focus == 0.9
+    assert status.frame_age_s is not None
+
+
+def test_an_event_is_kept_once_however_often_a_state_is_entered(device: Device, store: Store) -> None:
+    for state in (State.RUNNING, State.RUNNING, State.STALLED, State.STALLED):
+        device.enter(state)
+    store.flush(5)
+    with store.read() as reader:
+        assert [event.text for event in reader.events(10)][::-1] == ["running", "stalled"]
+
+
+def test_a_watcher_gets_the_newest_frame_or_none_in_time(device: Device) -> None:
+    assert device.wait_frame(0, 0.01) is None
+    device.saw(seen(0))
+    device.saw(seen(1))
+    found = device.wait_frame(0, 0.01)
+    assert found is not None
+    assert (found[0], found[1].frame.sequence) == (2, 1)
+    assert device.wait_frame(2, 0.01) is None
