@@ -12,6 +12,8 @@ from hematovision.images import shown_path
 
 FILE_NAME = "hematovision.db"
 
+#: The log is synced at each commit; less would leave that to the next checkpoint, or to chance.
+SYNCHRONOUS = "FULL"
 #: How long a writer waits for another process that is writing, such as ``hematovision sessions delete``.
 BUSY_S = 2.0
 # The write-ahead log is cut back to this after it had to grow. What it keeps can be written when the disk is
@@ -136,8 +138,7 @@ def _connect(path: Path, mode: str, busy_s: float = BUSY_S) -> sqlite3.Connectio
         check_same_thread=False,
     )
     connection.row_factory = sqlite3.Row
-    # The log is synced at each commit; NORMAL would leave that to the next checkpoint.
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES:d}")
     # Debian's SQLite overwrites what is deleted with zeros: 800 MB for a session of 100,000 cells.

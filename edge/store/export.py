@@ -176,13 +176,12 @@ def write_crops(reader: Reader, session_id: int, folder: Path) -> LabelledCrops:
 
     Raises:
         NotStoredError: there is no such session.
-        StoreError: the folder has something in it, cannot be written, or no cell has a class; or the crops
-            are of several scales.
+        StoreError: the folder has something in it, cannot be written, or no cell has a class.
     """
     name = shown_path(folder)
     session = reader.session(session_id)
     counts: Counter[str] = Counter()
-    scales: set[float] = set()
+    um_per_pixel = 0.0
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -193,7 +192,8 @@ def write_crops(reader: Reader, session_id: int, folder: Path) -> LabelledCrops:
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(jpeg)
                 counts[path.parent.name] += 1
-                scales.add(_scale(jpeg, session))
+                # One model names all cells of a session, so all crops are of one scale.
+                um_per_pixel = um_per_pixel or _scale(jpeg, session)
             unclassified = reader.differential(session_id)[1].unclassified
     except OSError as error:
         raise _not_written(name, error) from error
@@ -201,12 +201,7 @@ def write_crops(reader: Reader, session_id: int, folder: Path) -> LabelledCrops:
         raise StoreError(
             f"{name}: no cell of session {session_id} has a class; there is nothing to learn from"
         )
-    if len(scales) > 1:
-        raise StoreError(
-            f"{name}: crops of {len(scales)} sizes, since the model was changed during session {session_id}; "
-            "they are written, but train fit reads one scale a folder: sort them by size"
-        )
-    return LabelledCrops(counts, unclassified, scales.pop())
+    return LabelledCrops(counts, unclassified, um_per_pixel)
 
 
 def _write_text(
