@@ -3,14 +3,16 @@
 from typing import Any
 
 from flask import Flask, Response, jsonify, render_template, request
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from edge.config import Settings, state_folder
 from edge.device import Device
 from edge.store import Store
 from edge.web.api import api
-from edge.web.auth import SIGN_IN_LASTS, Gate, install, page_key, wants_page
+from edge.web.auth import SIGN_IN_LASTS, Gate, check_listening, install, page_key, wants_page
 from edge.web.context import Web
+from edge.web.exports import Exports
 from edge.web.live import LivePicture, live_pages
 from edge.web.metrics import metrics_pages
 from edge.web.pages import pages
@@ -46,14 +48,23 @@ _STATUS_OF: dict[type[HematoVisionError], int] = {
 }
 
 
+class _Cookies(SecureCookieSessionInterface):
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 (Flask's signature)
+        """Only sent back by TLS where it came by TLS, from a proxy."""
+        return request.is_secure
+
+
 def create_app(device: Device, store: Store, settings: Settings) -> Flask:
     """The application; `edge.web.server` serves it, and closes what it owns.
 
     Raises:
-        SettingError: the key of its cookies cannot be kept in the state folder.
+        SettingError: it is to be reached from elsewhere and there is no token; or the key of its cookies
+            cannot be kept in the state folder.
     """
     folder = state_folder(settings)
+    check_listening(folder, settings.web)
     app = Flask(__name__)
+    app.session_interface = _Cookies()
     app.config.update(
         SECRET_KEY=page_key(folder),
         SESSION_COOKIE_NAME="hematovision",
@@ -65,9 +76,10 @@ def create_app(device: Device, store: Store, settings: Settings) -> Flask:
         MAX_FORM_PARTS=20,
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
+    app.json.sort_keys = False  # type: ignore[attr-defined] (Flask's own provider)
     gate = Gate(folder, settings.web, store)
     live = LivePicture(device, settings.web.viewers)
-    web = Web(device, store, settings, folder, gate, live, Uploads(device.model, settings))
+    web = Web(device, store, settings, folder, gate, live, Uploads(device.model, settings), Exports(store))
     app.extensions["hematovision"] = web
     install(app, gate, settings.web)
     for blueprint in (api, pages, live_pages(live), metrics_pages(web)):
@@ -105,7 +117,4 @@ def _finish(response: Response) -> Response:
     response.headers.update(_HEADERS)
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
-    if request.is_secure:
-        # Set where the request came, so that the cookie is kept on a page that is served both ways.
-        response.headers["Strict-Transport-Security"] = "max-age=0"
     return response

@@ -215,7 +215,7 @@ def health() -> Response:
 @api.get("/sessions/<int:session_id>/export")
 def export(session_id: int) -> Response:
     """A session as CSV, as JSON, or its crops as a zip."""
-    raise NotFound
+    return web().exports.response(session_id, request.args.get("format"))
 
 
 @api.post("/classify")

@@ -29,7 +29,7 @@ from werkzeug.wrappers import Response
 from edge.config import WebSettings
 from edge.private_file import read_private_file, write_private_file
 from edge.store import Store
-from edge.token import check_token, stored_hash
+from edge.token import check_token, has_token, stored_hash
 from edge.web.uploads import max_request_bytes
 from hematovision.errors import SettingError
 from hematovision.images import shown_path
@@ -154,7 +154,7 @@ def install(app: Flask, gate: Gate, settings: WebSettings) -> None:
         if request.endpoint == "static":
             return None
         g.visitor = visitor = gate.visitor()
-        if request.endpoint == "auth.sign_in":
+        if request.endpoint in ("auth.sign_in", "auth.signed_in"):
             if request.method not in _SAFE_METHODS:
                 _check_form()
             return None
@@ -187,6 +187,15 @@ def csrf_token() -> str:
 def wants_page() -> bool:
     """Whether the present request is for a page that a person looks at, and not for data."""
     return not request.path.startswith(("/api/", "/live.", "/healthz", "/metrics"))
+
+
+def check_listening(folder: Path, settings: WebSettings) -> None:
+    """Raise `SettingError` where others are to reach the page and there is no token to keep them out."""
+    if not is_loopback(settings.host) and not has_token(folder):
+        raise SettingError(
+            f"web.host = {settings.host}: others could reach the page, and it has no token; make one with "
+            "hematovision token new, or set web.host to 127.0.0.1"
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -229,7 +238,7 @@ def _sign_in_pages(gate: Gate) -> Blueprint:
     def sign_in() -> str:
         return render_template("sign_in.html", next=request.args.get("next", "/"), error=None)
 
-    @pages.post("/sign-in", endpoint="sign_in")
+    @pages.post("/sign-in")
     def signed_in() -> Response | tuple[str, int]:
         target = request.form.get("next", "/")
         try:

@@ -37,6 +37,7 @@ class _DeviceMetrics(Collector):
         yield _gauge("viewers", "Watchers of the live picture", web.live.viewers)
         yield _counter("live_pictures", "Live pictures encoded", web.live.encoded)
         yield _counter("uploads", "Pictures that were sent and classified", web.uploads.classified)
+        yield _counter("clients_cut_off", "Clients that let their time pass", web.traffic.cut_off)
 
 
 def _of_camera(status: DeviceStatus) -> Iterable[Metric]:

@@ -1,0 +1,102 @@
+"""Sessions as files to download, written piece by piece while they are sent."""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from threading import Semaphore
+from typing import TYPE_CHECKING
+
+from flask import Response
+from werkzeug.exceptions import BadRequest, ServiceUnavailable
+
+from edge.store import Reader, Store
+from edge.store.export import csv_text, json_text, labelled_crops
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+#: Downloads at a time: each holds one of the server's threads.
+DOWNLOADS = 2
+_ZIP_PART = 64 * 1024
+
+_Parts = Callable[[Reader, int], Iterator[bytes]]
+
+
+class Exports:
+    """Downloads of sessions from a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._room = Semaphore(DOWNLOADS)
+
+    def response(self, session_id: int, form: str | None) -> Response:
+        """A session as ``csv``, ``json`` or ``crops``: a zip of a folder a class, as ``train fit`` reads it.
+
+        Raises:
+            BadRequest: no such form.
+            NotStoredError: no such session.
+            ServiceUnavailable: too many downloads at a time.
+        """
+        if form not in _FORMS:
+            raise BadRequest(f"format: one of {', '.join(_FORMS)}")
+        ending, kind, parts = _FORMS[form]
+        with self._store.read() as reader:
+            reader.session(session_id)
+        if not self._room.acquire(blocking=False):
+            raise ServiceUnavailable("two downloads are under way already; try again", retry_after=10)
+        response = Response(self._read(parts, session_id), content_type=kind)
+        response.call_on_close(self._room.release)
+        response.headers["Content-Disposition"] = f'attachment; filename="session-{session_id}{ending}"'
+        return response
+
+    def _read(self, parts: _Parts, session_id: int) -> Iterator[bytes]:
+        with self._store.read() as reader:
+            yield from parts(reader, session_id)
+
+
+class _Sink(io.RawIOBase):
+    """What a zip was written to since it was last taken from."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "Buffer") -> int:
+        before = len(self._data)
+        self._data += data
+        return len(self._data) - before
+
+    def take(self) -> bytes:
+        data = bytes(self._data)
+        self._data.clear()
+        return data
+
+
+def _csv(reader: Reader, session_id: int) -> Iterator[bytes]:
+    return (text.encode() for text in csv_text(reader, session_id))
+
+
+def _json(reader: Reader, session_id: int) -> Iterator[bytes]:
+    return (text.encode() for text in json_text(reader, session_id))
+
+
+def _crops(reader: Reader, session_id: int) -> Iterator[bytes]:
+    sink = _Sink()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # JPEG does not get smaller
+        for place, jpeg in labelled_crops(reader, session_id):
+            archive.writestr(zipfile.ZipInfo(f"session-{session_id}/{place}"), jpeg)
+            if len(sink) >= _ZIP_PART:
+                yield sink.take()
+    yield sink.take()
+
+
+_FORMS: dict[str, tuple[str, str, _Parts]] = {
+    "csv": (".csv", "text/csv; charset=utf-8", _csv),
+    "json": (".json", "application/json", _json),
+    "crops": ("-crops.zip", "application/zip", _crops),
+}

@@ -1,0 +1,339 @@
+"""The page's server: waitress, with limits of its own.
+
+Waitress takes requests in on one thread, which no slow client holds up, and gives whole requests to others.
+Cheroot, which gives a connection a thread as soon as it sends something, was tried: whoever sends a byte now
+and then holds one of its threads as long as he likes. Waitress by default has 4 threads, so that a fifth live
+picture stops everything; keeps 16 MB for a client that does not read; takes bodies of 1 GB; waits for ever
+for a client that does not take its answer; and measures by the time of day, which on a Pi jumps when the
+network sets it. Hence:
+
+- a thread for every live picture, and `SPARE_THREADS`;
+- of a stream no more than one part is kept here, and little in the kernel; a client that does not take it
+  within `SEND_S` is cut off;
+- headers and bodies are limited by size, before they are read, and by time; few large bodies come at a time;
+- what is refused before it was read is refused so that the client gets to know why;
+- `PageServer.close` ends what is under way within a second.
+"""
+
+import errno
+import json
+import logging
+import socket
+from threading import Thread
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+from flask import Flask
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.utilities import Error
+
+from edge.config import WebSettings
+from edge.threads import STOP_LIMIT_S
+from edge.web.context import Web
+from edge.web.uploads import UPLOAD_PATHS, max_request_bytes
+from hematovision.errors import SettingError, StuckThreadError
+
+#: Threads for all but live pictures.
+SPARE_THREADS = 8
+#: Pictures under way at a time, from their first byte to their answer.
+UPLOADS = 4
+CONNECTIONS = 256
+MAX_HEADER_BYTES = 16 * 1024
+#: Seconds: for the next request and its headers; to take one part of a stream; to take any other answer.
+HEADER_S, SEND_S, ANSWER_S = 10.0, 10.0, 60.0
+#: Bytes a second that a body comes with at least.
+BODY_RATE = 50_000
+
+# While so much of a stream was not taken yet, its next part waits.
+_HIGH_WATERMARK = 64 * 1024
+_KERNEL_BUFFER = 64 * 1024
+_LOOP_S, _LINGER_S, _STOP_S = 0.5, 2.0, 0.4
+_MISTAKES = {
+    errno.EADDRINUSE: "another program uses it already; set another web.port",
+    errno.EADDRNOTAVAIL: "this machine has no such address; set web.host to one of its own, or to 127.0.0.1",
+    errno.EACCES: "only root may listen on a port below 1024; set a higher web.port",
+}
+
+
+class _Limits(Adjustments):
+    """What every connection is held to; ``large`` is for requests that bring a picture."""
+
+    def __init__(self, threads: int, body_bytes: int, **more: Any) -> None:
+        super().__init__(
+            threads=threads,
+            ident=None,
+            connection_limit=CONNECTIONS,
+            max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=body_bytes,
+            outbuf_high_watermark=_HIGH_WATERMARK,
+            log_socket_errors=False,
+            # A proxy on this machine may say that it was asked by TLS, and nothing else.
+            trusted_proxy="127.0.0.1",
+            trusted_proxy_headers={"x-forwarded-proto"},
+            **more,
+        )
+        self.uploading: WeakSet[_Request] = WeakSet()
+        self.large: _Limits | None = None
+
+
+class _BusyError(Error):
+    code = 503
+    reason = "Service Unavailable"
+
+
+class _Request(HTTPRequestParser):
+    """A request on its way in."""
+
+    adj: _Limits
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        if self.path not in UPLOAD_PATHS or self.body_rcv is None:
+            return
+        if len(self.adj.uploading) >= UPLOADS:
+            self.error = _BusyError(f"{UPLOADS} pictures are on their way already; try again")
+            self.completed = True
+            return
+        self.adj.uploading.add(self)
+        self.adj = self.adj.large or self.adj
+
+
+class _Refusal(ErrorTask):
+    """The answer to what no application gets to see, in the form of the API's errors."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = json.dumps({"error": " ".join(str(error.body).split()) or error.reason}).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers += [
+            ("Content-Type", "application/json"),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    """A connection that is held to time."""
+
+    parser_class = _Request
+    error_task_class = _Refusal
+
+    _sending_since: float | None = None
+    _refused = _lingers = False
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self._since = monotonic()  # when it began to wait for what it waits for
+        super().__init__(*args, **more)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the client let its time pass."""
+        waited = now - self._since
+        if self._lingers:
+            return waited > _LINGER_S
+        if self.requests:
+            sending_since = self._sending_since
+            return sending_since is not None and now - sending_since > SEND_S
+        if self.total_outbufs_len:
+            return waited > ANSWER_S
+        request = self.request
+        came = request.body_bytes_received if request is not None else 0
+        return waited > HEADER_S + came / BODY_RATE
+
+    def received(self, data: bytes) -> bool:
+        if self.request is None and not self.requests:
+            self._since = monotonic()
+        return bool(super().received(data))
+
+    def service(self) -> None:
+        self._refused = self.requests[0].error is not None
+        super().service()
+        self._since = monotonic()
+
+    def write_soon(self, data: bytes) -> int:
+        self._sending_since = monotonic()
+        try:
+            return int(super().write_soon(data))
+        finally:
+            self._sending_since = None
+
+    # A request that is refused may still be coming. Closed now, the client would get a reset in place of the
+    # answer: so only our side is closed, and what comes is thrown away for a moment.
+
+    def readable(self) -> bool:
+        return self._lingers or bool(super().readable())
+
+    def writable(self) -> bool:
+        return not self._lingers and bool(super().writable())
+
+    def handle_read(self) -> None:
+        if not self._lingers:
+            super().handle_read()
+            return
+        try:
+            self.recv(_KERNEL_BUFFER)  # closes at the end
+        except OSError:
+            self.handle_close()
+
+    def handle_write(self) -> None:
+        if not (self._refused and self.close_when_flushed):
+            super().handle_write()
+            return
+        self._flush_exception(self._flush_some)
+        if self.will_close:
+            self.handle_close()
+        elif self.connected and not self.total_outbufs_len:
+            try:
+                self.socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                self.handle_close()
+            self._since, self._lingers = monotonic(), True
+
+    def cut_off(self) -> None:
+        """Close now, and let the kernel forget what was not taken."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.handle_close()
+
+
+class _Server(TcpWSGIServer):
+    channel_class = _Channel
+
+    def readable(self) -> bool:
+        return self.accepting and len(self._map) < CONNECTIONS
+
+
+class PageServer:
+    """Serves an application of `edge.web.create_app`, and closes what it owns: ``with PageServer(…):``.
+
+    Args:
+        app: the application.
+        settings: where it listens, and its limits.
+        any_port: listen on a port that the system chooses; ``address`` tells which.
+    """
+
+    def __init__(self, app: Flask, settings: WebSettings, any_port: bool = False) -> None:
+        self._app = app
+        self._settings = settings
+        self._port = 0 if any_port else settings.port
+        self._stopping = False
+        self._error: BaseException | None = None
+        web = app.extensions["hematovision"]
+        assert isinstance(web, Web)
+        self._web = web
+        #: What a person opens, once it listens.
+        self.address = ""
+
+    def __enter__(self) -> Self:
+        """Listen, and serve from a thread.
+
+        Raises:
+            SettingError: it cannot listen there.
+        """
+        try:
+            listening = self._listen()
+        except SettingError:
+            self._web.live.close()
+            raise
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue is no news
+        threads = self._settings.viewers + SPARE_THREADS
+        limits = _Limits(threads, max_request_bytes(self._settings, "/"))
+        limits.large = _Limits(threads, max_request_bytes(self._settings, min(UPLOAD_PATHS)))
+        self._tasks = ThreadedTaskDispatcher()
+        self._tasks.set_thread_count(threads)
+        self._map: dict[int, wasyncore.dispatcher] = {}
+        host, port = listening.getsockname()[:2]
+        self._server = _Server(
+            self._app.wsgi_app,
+            self._map,
+            _sock=listening,
+            dispatcher=self._tasks,
+            adj=limits,
+            bind_socket=False,
+            sockinfo=(listening.family, listening.type, listening.proto, (host, port)),
+        )
+        shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)  # noqa: S104
+        self.address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+        self._thread = Thread(target=self._run, name="page", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close; see `close`."""
+        self.close()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the server early; None while it serves."""
+        return self._error
+
+    def close(self) -> None:
+        """End the streams, let short answers go out, cut off the rest. Raises `StuckThreadError`."""
+        self._web.live.close()
+        self._stopping = True
+        self._server.pull_trigger()
+        self._thread.join(STOP_LIMIT_S)
+        if self._thread.is_alive():
+            raise StuckThreadError(f"the thread '{self._thread.name}' did not stop; end the process")
+        self._tasks.shutdown(timeout=_STOP_S)
+
+    def _listen(self) -> socket.socket:
+        host, port = self._settings.host.strip("[]"), self._port
+        where = f"web.host = {host}, web.port = {port}"
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except socket.gaierror as error:
+            raise SettingError(
+                f"{where}: the host is not known ({error.strerror}); set web.host to an address of "
+                "this machine"
+            ) from error
+        family, kind, protocol, _, address = found[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Connections inherit it; else the kernel takes up to megabytes for a client that does not read.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER)
+            listening.bind(address)
+            listening.listen(CONNECTIONS)
+        except OSError as error:
+            listening.close()
+            why = _MISTAKES.get(error.errno or 0, f"the system says: {error.strerror}")
+            raise SettingError(f"{where}: the page cannot listen there: {why}") from error
+        return listening
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._serve_once()
+            self._server.accepting = False
+            end = monotonic() + _STOP_S
+            while monotonic() < end and any(one.requests for one in self._channels()):
+                self._serve_once(0.02)
+        except Exception as error:
+            self._error = error
+            raise  # to the log
+        finally:
+            for channel in self._channels():
+                channel.cut_off()
+            self._server.close()
+
+    def _serve_once(self, wait_s: float = _LOOP_S) -> None:
+        wasyncore.poll2(wait_s, self._map)
+        now = monotonic()
+        for channel in self._channels():
+            if channel.is_overdue(now):
+                channel.cut_off()
+                self._web.traffic.cut_off += 1
+
+    def _channels(self) -> list[_Channel]:
+        return list(self._server.active_channels.values())
