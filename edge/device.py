@@ -379,7 +379,7 @@ class Device:
     def _notes(self) -> tuple[str, ...]:
         lines = self._notes_before if self._pipeline is None else self._pipeline.notes()
         lines = lines.copy()
-        counting = self._open
+        counting = self._open or self._last
         if counting is not None and (continued := counting.session.continued):
             times = "once" if continued == 1 else f"{continued} times"
             lines.append(f"The run was interrupted {times}: cells seen before may be counted again.")

@@ -21,8 +21,8 @@ ABSENT_PAUSE_S = 2.0
 LOOK_LIMIT_S = 20.0
 #: A camera that gives neither frames nor errors for longer, in seconds, hangs where it cannot tell itself.
 SILENT_LIMIT_S = 15.0
-# The threads of a pipeline end within this, or the process does: it has to stop within five seconds.
-_STOP_LIMIT_S = 1.5
+# The threads of a pipeline end within this, or the process does, which has five seconds for all of it.
+_STOP_LIMIT_S = 3.0
 _LOOK_UP_S = 0.2
 
 

@@ -1,0 +1,155 @@
+"""The daemon as a process: started, cut off, continued, stopped by signals."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from edge.store import Reader, open_reader
+
+SLIDE = "path=selftest,width=640,height=480,um_per_pixel=0.2"
+_Value = TypeVar("_Value")
+
+
+class Run:
+    """``hematovision run`` in a process of its own, its standard error in a file."""
+
+    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.log = folder / "log"
+        command = [sys.executable, "-m", "hematovision", "run", "--set", f"store.folder={folder}", *arguments]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=os.environ | (environment or {})
+            )
+
+    def wait_for(self, what: Callable[[Reader], _Value], limit_s: float = 60) -> _Value:
+        """What the store has, once it has it."""
+        end = time.monotonic() + limit_s
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()
+            if (self.folder / "hematovision.db").exists():
+                with open_reader(self.folder) as reader:
+                    if found := what(reader):
+                        return found
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    runs: list[Run] = []
+
+    def start(*arguments: str, environment: dict[str, str] | None = None) -> Run:
+        runs.append(Run(tmp_path, *arguments, environment=environment))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.process.kill()
+        run.process.wait()
+
+
+def counted(reader: Reader) -> int:
+    session = reader.open_session()
+    return 0 if session is None else len(reader.cells(session.id, limit=1000))
+
+
+PHANTOM = ("--camera", f"phantom:rate=20,{SLIDE}", "--set", "web.port=0")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_session_and_the_process(start: Callable[..., Run], number: int) -> None:
+    run = start(*PHANTOM, "--sample", "S1", "--operator", "Ada")
+    run.wait_for(counted)
+    assert run.stop(number) == 0, run.log.read_text()
+    with open_reader(run.folder) as reader:
+        (session,) = reader.sessions(9)
+    assert (session.sample, session.operator, session.ended_because) == ("S1", "Ada", "switched off")
+    assert "given a class" in run.log.read_text()
+
+
+def test_a_run_that_was_killed_is_continued_in_a_new_area(start: Callable[..., Run]) -> None:
+    run = start(*PHANTOM)
+    run.wait_for(counted)
+    run.stop(signal.SIGKILL)
+    with open_reader(run.folder) as reader:
+        session = reader.open_session()
+        assert session is not None
+        before = reader.cells(session.id, limit=1000)
+    again = start(*PHANTOM)
+    again.wait_for(lambda reader: counted(reader) > len(before))
+    assert again.stop() == 0
+    with open_reader(run.folder) as reader:
+        (one,) = reader.sessions(9)
+        cells = reader.cells(one.id, limit=1000)
+    assert (one.id, one.continued) == (session.id, 1)
+    assert [cell for cell in cells if cell in before] == before
+    assert {cell.area for cell in cells if cell not in before}.isdisjoint(cell.area for cell in before)
+    assert len({cell.number for cell in cells}) == len(cells)
+    assert "interrupted once" in again.log.read_text()
+
+
+def test_a_run_of_another_scale_does_not_go_on_with_what_was_cut_off(start: Callable[..., Run]) -> None:
+    run = start(*PHANTOM)
+    run.wait_for(counted)
+    run.stop(signal.SIGKILL)
+    again = start("--camera", "phantom:rate=20,width=640,height=480,um_per_pixel=0.15", "--set", "web.port=0")
+    again.wait_for(lambda reader: len(reader.sessions(9)) == 2)
+    again.stop()
+    with open_reader(run.folder) as reader:
+        later, earlier = reader.sessions(9)
+    assert (earlier.ended_because, later.ended_because) == ("interrupted", "switched off")
+
+
+def test_two_runs_do_not_write_to_one_store(start: Callable[..., Run]) -> None:
+    run = start(*PHANTOM)
+    run.wait_for(counted)
+    other = start(*PHANTOM)
+    assert other.process.wait(30) == 1
+    assert str(run.process.pid) in re.findall(r"Error: .*", other.log.read_text())[0]
+
+
+def test_with_no_camera_at_all_it_waits_and_says_so(start: Callable[..., Run], tmp_path: Path) -> None:
+    run = start("--camera", f"v4l2:{tmp_path}/video9", "--um-per-pixel", "0.1", "--set", "web.port=0")
+    (event,) = run.wait_for(lambda reader: reader.events(9))
+    assert event.text.startswith("absent: ")
+    assert "video9" in event.text
+    assert run.stop() == 0
+
+
+def test_a_camera_that_never_opens_ends_the_process_with_75(start: Callable[..., Run]) -> None:
+    run = start("--camera", "v4l2:/dev/null", "--um-per-pixel", "0.1", "--set", "web.port=0")
+    assert run.process.wait(60) == 75
+    assert "given up after 5 failures in a row" in run.log.read_text()
+
+
+def test_systemd_hears_of_the_start_of_progress_and_of_the_end(
+    start: Callable[..., Run], tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        run = start(
+            *PHANTOM, environment={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        )
+        heard = [systemd.recv(200).decode()]
+        while heard.count("WATCHDOG=1") < 3:
+            heard.append(systemd.recv(200).decode())
+        run.stop()
+        while heard[-1] != "STOPPING=1":
+            heard.append(systemd.recv(200).decode())
+    assert "READY=1" in heard
+    assert "STATUS=running" in heard
