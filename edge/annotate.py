@@ -3,8 +3,10 @@
 import io
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -28,29 +30,35 @@ def annotate(image: RGBImage, cells: Sequence[NamedCell | SeenCell]) -> RGBImage
 
     A cell of a run has its number before its name, once it is counted.
     """
-    canvas = Image.fromarray(image)
-    draw = ImageDraw.Draw(canvas)
-    text_px = max(_MIN_TEXT_PX, round(_TEXT_SHARE * max(canvas.size)))
-    font = ImageFont.load_default(text_px)
+    canvas = image.copy()
+    rows, columns = canvas.shape[:2]
+    text_px = max(_MIN_TEXT_PX, round(_TEXT_SHARE * max(rows, columns)))
     line_px = max(2, text_px // 8)
     # The most prominent cell last, on top.
     for cell in reversed(cells):
         color = _COLORS[cell.prediction.class_name] if cell.prediction else UNCLASSIFIED_COLOR
         x, y, width, height = cell.region.box
         margin = _BOX_MARGIN * max(width, height)
-        left, top = max(x - margin, 0), max(y - margin, 0)
-        right = min(x + width + margin, canvas.width - 1)
-        bottom = min(y + height + margin, canvas.height - 1)
-        draw.rectangle((left, top, right, bottom), outline=color, width=line_px)
-        text = _label(cell)
-        text_width = draw.textlength(text, font=font)
-        label_height = text_px * 1.3
-        label_left = min(left, max(canvas.width - text_width - 4, 0))
-        label_top = top - label_height if top >= label_height else min(bottom, canvas.height - label_height)
-        label = (label_left, label_top, label_left + text_width + 4, label_top + label_height)
-        draw.rectangle(label, fill=color)
-        draw.text((label_left + 2, label_top + 0.1 * text_px), text, fill=_WHITE, font=font)
-    return np.asarray(canvas)
+        left, top = max(round(x - margin), 0), max(round(y - margin), 0)
+        right = min(round(x + width + margin), columns - 1)
+        bottom = min(round(y + height + margin), rows - 1)
+        cv2.rectangle(canvas, (left, top), (right, bottom), color, line_px)
+        label = _drawn_label(_label(cell), color, text_px)
+        high, wide = label.shape[:2]
+        label_left = min(left, max(columns - wide, 0))
+        label_top = top - high if top >= high else max(min(bottom, rows - high), 0)
+        place = canvas[label_top : label_top + high, label_left : label_left + wide]
+        place[:] = label[: place.shape[0], : place.shape[1]]
+    return canvas
+
+
+# Writing takes far longer than all else, and in a live picture a cell has its label for many frames.
+@lru_cache(maxsize=256)
+def _drawn_label(text: str, color: tuple[int, int, int], text_px: int) -> RGBImage:
+    font = ImageFont.load_default(text_px)
+    label = Image.new("RGB", (round(font.getlength(text)) + 4, round(1.3 * text_px)), color)
+    ImageDraw.Draw(label).text((2, 0.1 * text_px), text, fill=_WHITE, font=font)
+    return np.asarray(label)
 
 
 def _label(cell: NamedCell | SeenCell) -> str:

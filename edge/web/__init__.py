@@ -3,6 +3,7 @@
 from typing import Any
 
 from flask import Flask, Response, jsonify, render_template, request
+from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import HTTPException, InternalServerError
 
@@ -76,7 +77,8 @@ def create_app(device: Device, store: Store, settings: Settings) -> Flask:
         MAX_FORM_PARTS=20,
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined] (Flask's own provider)
+    assert isinstance(app.json, DefaultJSONProvider)
+    app.json.sort_keys = False
     gate = Gate(folder, settings.web, store)
     live = LivePicture(device, settings.web.viewers)
     web = Web(device, store, settings, folder, gate, live, Uploads(device.model, settings), Exports(store))
