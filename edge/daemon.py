@@ -59,6 +59,7 @@ def started(
             Store(state_folder(settings), settings.store.keep_days, settings.store.keep_free_mb, messages)
         )
         device = Device(settings, model, store, line, camera.name, um_per_pixel, tell)
+        device.depends_on("the store", lambda: store.counts().error if store.failed else None)
         with store.read() as reader:
             left_open = reader.open_session()
         if left_open is not None and not _goes_on(left_open, device, camera):
@@ -77,7 +78,8 @@ def started(
             from edge.web.server import PageServer
 
             server = undo.enter_context(PageServer(create_app(device, store, settings), settings.web))
-            tell("page", f"the page: {server.address}")
+            device.depends_on("the page", lambda: server.error)
+            tell("page", f"The page: {server.address}")
         yield device
 
 

@@ -137,6 +137,7 @@ class Device:
         self._waiting = False
         self._waiting_target: int | None = None
         self._ask_again_at = 0.0
+        self._parts: dict[str, Callable[[], object]] = {}
         self._steering = Lock()
         self._changed = Condition()
 
@@ -305,6 +306,17 @@ class Device:
             self._since = datetime.now(UTC)
             self._changed.notify_all()
         self._record("camera", f"{state}: {reason}" if reason else str(state))
+
+    def depends_on(self, part: str, error: Callable[[], object]) -> None:
+        """A part without which the device is not whole; ``error`` gives what ended it, None while it works."""
+        self._parts[part] = error
+
+    def broken(self) -> str | None:
+        """A part that has ended, in a line; None while all are there."""
+        for part, error in self._parts.items():
+            if (ended := error()) is not None:
+                return f"{part} has ended: {ended}"
+        return None
 
     def use(self, pipeline: Pipeline | None) -> None:
         """The pipeline that runs, or None while there is none."""

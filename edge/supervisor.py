@@ -77,6 +77,7 @@ class Supervisor:
             SettingError: the camera does not have what was asked of it, or the blank field does not fit.
         """
         while not self._stop.is_set():
+            self._look_after_parts()
             camera = self._connect()
             try:
                 self._run_once(camera)
@@ -107,6 +108,7 @@ class Supervisor:
             self._progress()
             heard_at = monotonic()
             while not self._stop.is_set():
+                self._look_after_parts()
                 try:
                     result = pipeline.take(_LOOK_UP_S)
                 except Closed:
@@ -129,6 +131,12 @@ class Supervisor:
                 self._check(result, camera)
             # At once: what the camera's threads do when they are to end takes what time it takes.
             self._device.finish("switched off")
+
+    def _look_after_parts(self) -> None:
+        broken = self._device.broken()
+        if broken is not None:
+            self._device.enter(State.FAILED, broken, self._failures)
+            raise RecoveryError(broken)
 
     def _look_after(self, pipeline: Pipeline, camera: Camera, silent_s: float) -> None:
         """Judge a pipeline that finishes no frame."""

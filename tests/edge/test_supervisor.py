@@ -288,6 +288,12 @@ def test_a_camera_that_is_silent_and_does_not_know_it_is_opened_again(
     assert status.recoveries == 1
 
 
+def test_a_part_that_ended_on_its_own_ends_the_process(trial: Trial) -> None:
+    trial.device.depends_on("the page", lambda: OSError("no more sockets") if trial.progress > 3 else None)
+    with pytest.raises(RecoveryError, match="the page has ended: no more sockets"):
+        trial.run([20], until=after(20))
+
+
 def test_files_are_read_once_and_an_error_in_them_ends_the_run_and_its_session(
     store: Store, classifier: Classifier
 ) -> None:
