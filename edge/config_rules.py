@@ -139,7 +139,7 @@ def _shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int) and abs(value) > 2**63:  # Python does not write out a very large one
         return "more than TOML's numbers"
-    if not isinstance(value, str | int | float):
-        return {list: "[…]", dict: "{…}"}.get(type(value), str(value))
+    if isinstance(value, list | dict):
+        return "[…]" if isinstance(value, list) else "{…}"
     shown = shown_path(f'"{value}"' if isinstance(value, str) else str(value))
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
