@@ -73,7 +73,8 @@ def create_app(device: Device, store: Store, settings: Settings) -> Flask:
         SESSION_COOKIE_SAMESITE="Strict",
         PERMANENT_SESSION_LIFETIME=SIGN_IN_LASTS,
         SESSION_REFRESH_EACH_REQUEST=False,
-        MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES,
+        # Of a file, too, 64 KiB and the rest of the part before are in memory at a time.
+        MAX_FORM_MEMORY_SIZE=4 * MAX_FORM_BYTES,
         MAX_FORM_PARTS=20,
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
