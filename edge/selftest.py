@@ -1,8 +1,10 @@
 """``hematovision selftest``: whether this device finds, names and counts the cells of a fixed drawn slide."""
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import numpy as np
@@ -16,6 +18,8 @@ from edge.command_options import NO_SCALE, NOTE, load_classifier, model_option, 
 from edge.phantom_score import PhantomScore
 from edge.pipeline import LiveLine, Pipeline, live_threads
 from edge.stills import name_cells
+from edge.store import NewSession, Store, open_reader
+from edge.tracker import TrackedCell
 from hematovision.errors import HematoVisionError
 from hematovision.finder import find_cells
 from hematovision.optics import measure_field
@@ -55,6 +59,7 @@ class SelfTest:
         self._model, self._runtime = model, runtime
         self._fields: list[PhantomFrame] = []
         self._classifier: Classifier | None = None
+        self._counted: list[TrackedCell] = []
 
     def run(self) -> list[Step]:
         """Run all steps; one that fails does not keep the others from running."""
@@ -65,6 +70,7 @@ class SelfTest:
             ("model", self._load),
             ("classifier", self._name),
             ("tracker", self._count),
+            ("store", self._keep),
         )
         return [_run(name, step) for name, step in steps]
 
@@ -118,6 +124,7 @@ class SelfTest:
                 if isinstance(result, LostFrame):
                     raise _FailedStepError(result.error)
                 score.see(result)
+                self._counted += result.counted
         counts = score.score()
         said = (
             f"{counts.shown - counts.missed} of {counts.shown} cells counted, {counts.twice} twice, "
@@ -125,6 +132,23 @@ class SelfTest:
         )
         wrong = counts.missed + counts.twice + counts.nothing
         _require(counts.shown > 0 and wrong <= _MAX_MISCOUNTED * counts.shown, said)
+        return said
+
+    def _keep(self) -> str:
+        if not self._counted:
+            raise _FailedStepError("not tried: no cell was counted")
+        model = self._loaded().model
+        new = NewSession("selftest", "", "phantom", model.path.name, model.model_hash, 0.2)
+        with tempfile.TemporaryDirectory() as folder:
+            with Store(Path(folder)) as store:
+                session = store.start_session(new)
+                for cell in self._counted:
+                    store.add_cell(session.id, cell, model.model_hash)
+                store.end_session(session.id, "switched off")
+            with open_reader(Path(folder)) as reader:
+                kept = [(cell.number, cell.class_name) for cell in reader.cells(session.id, limit=1000)]
+        said = f"{len(kept)} of {len(self._counted)} cells stored and read back"
+        _require(sorted(kept) == sorted((cell.number, cell.class_name) for cell in self._counted), said)
         return said
 
     def _loaded(self) -> Classifier:
@@ -137,7 +161,7 @@ class SelfTest:
 @model_option
 @runtime_option
 def selftest(model: str | None, runtime: str) -> None:
-    """Check on a fixed drawn slide that finder, classifier and tracker work here: pass or fail for each.
+    """Check on a fixed drawn slide that finder, classifier, tracker and store work here: pass or fail for each.
 
     Needs no camera and takes less than a minute. The exit status is 1 where a step fails.
     """

@@ -5,7 +5,7 @@ from edge.selftest import SelfTest
 from hematovision.cli import root
 from hematovision.errors import SettingError
 
-STEPS = ["phantom", "scale", "finder", "model", "classifier", "tracker"]
+STEPS = ["phantom", "scale", "finder", "model", "classifier", "tracker", "store"]
 
 
 def call(*arguments: str) -> Result:
@@ -22,7 +22,7 @@ def test_the_device_as_it_comes_passes() -> None:
 def test_a_missing_model_fails_its_step_and_what_needs_it_and_no_other() -> None:
     result = call("--model", "nowhere.tflite")
     assert result.exit_code == 1
-    assert "Failed: model, classifier, tracker." in result.stderr
+    assert "Failed: model, classifier, tracker, store." in result.stderr
     assert "nowhere.tflite" in result.stdout
 
 
