@@ -26,7 +26,6 @@ from hematovision.errors import HematoVisionError
 CELLS = 600
 
 _NAMES = tuple(f"{FILE_NAME}{ending}" for ending in ("", "-wal", "-journal"))
-_SIDE_PX = 64
 _CHILD = "import sys; from benchmarks.faults.plug import write_cells; write_cells(*sys.argv[1:])"
 
 
@@ -229,8 +228,8 @@ class _Device:
         while self._told < end:
             for _ in range(min(self._rng.choice((1, 1, 2, 5, 20)), end - self._given)):
                 self._given += 1
-                store.add_cell(session, _cell(self._given), "0" * 64)
-            sleep(self._rng.choice((0.0, 0.01, 0.03)))
+                store.add_cell(session, some_cell(self._given), "0" * 64)
+            sleep(self._rng.choice((0.0, 0.05, 0.2)))
             counts = store.counts()
             if self._stored_before + counts.stored > self._told:
                 self._told = self._stored_before + counts.stored
@@ -242,7 +241,8 @@ class _Device:
         os.write(self._report, f"{line}\n".encode())
 
 
-def _cell(number: int) -> TrackedCell:
+def some_cell(number: int, side_px: int = 64) -> TrackedCell:
+    """A cell with a crop of noise, the same for the same number: noise is what JPEG keeps least small."""
     rng = np.random.default_rng(number)
     now = datetime.now(UTC)
     return TrackedCell(
@@ -255,13 +255,13 @@ def _cell(number: int) -> TrackedCell:
         focus=0.1,
         first_seen=now,
         confirmed_at=now,
-        crop=rng.integers(0, 256, (_SIDE_PX, _SIDE_PX, 3), np.uint8),
+        crop=rng.integers(0, 256, (side_px, side_px, 3), np.uint8),
     )
 
 
 @cache
 def _crop(number: int) -> bytes:
-    return statements.new_cell(0, _cell(number), "").jpeg
+    return statements.new_cell(0, some_cell(number), "").jpeg
 
 
 # --- the command ---

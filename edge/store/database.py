@@ -24,7 +24,7 @@ _WHAT_TO_DO = {
     "SQLITE_NOTADB": "is no database; if it was one, restore a backup, else move it away",
     "SQLITE_CORRUPT": "is damaged; restore a backup (hematovision sessions backup makes them), or move it "
     "away with the files beside it and start anew",
-    "SQLITE_CANTOPEN": "cannot be opened; check that its folder is there and may be written by this user",
+    "SQLITE_CANTOPEN": "cannot be opened; check that its folder is there; run this as the user whom it belongs to",
     "SQLITE_READONLY": "may not be written by this user; run this as the user whom the folder belongs to",
     "SQLITE_PERM": "may not be opened by this user; run this as the user whom the folder belongs to",
     "SQLITE_FULL": "cannot grow, the disk is full; make room on it",
@@ -76,7 +76,12 @@ def open_store(folder: Path) -> sqlite3.Connection:
     """
     path = folder / FILE_NAME
     with explained(path):
-        connection = _connect(path, "rwc")
+        try:
+            # For its user alone: there are samples' names in it. SQLite gives the files beside it the same.
+            path.touch(mode=0o600)
+        except OSError as error:
+            raise _unreachable(path, error) from error
+        connection = _connect(path, "rw", BUSY_S)
         try:
             _check(connection, path, newest_only=False)
             # Has its effect before the first table is made, never later.
@@ -96,7 +101,7 @@ def open_store(folder: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def open_writer(folder: Path, busy_s: float = BUSY_S) -> Iterator[sqlite3.Connection]:
+def open_writer(folder: Path, busy_s: float) -> Iterator[sqlite3.Connection]:
     """A connection to a file that is there, to write beside the daemon that owns it.
 
     Raises:
@@ -120,16 +125,23 @@ def open_for_reading(folder: Path) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _open_existing(folder: Path, mode: str, busy_s: float) -> Iterator[sqlite3.Connection]:
     path = folder / FILE_NAME
-    if not path.is_file():
-        raise StoreError(
-            f"{shown_path(path)}: there is no such file; give the folder that hematovision run keeps"
-        )
+    try:
+        path.stat()
+    except OSError as error:
+        raise _unreachable(path, error) from error
     with explained(path), closing(_connect(path, mode, busy_s)) as connection:
         _check(connection, path, newest_only=True)
         yield connection
 
 
-def _connect(path: Path, mode: str, busy_s: float = BUSY_S) -> sqlite3.Connection:
+def _unreachable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{shown_path(path)}: cannot be opened ({error.strerror}); give the folder that hematovision run "
+        "keeps, as the user whom it belongs to"
+    )
+
+
+def _connect(path: Path, mode: str, busy_s: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,

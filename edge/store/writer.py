@@ -5,6 +5,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -196,13 +197,13 @@ class Writer(Thread):
     def run(self) -> None:
         """Write; called by the thread itself."""
         try:
-            self._write_all()
+            with closing(self._connection):
+                self._write_all()
         except BaseException as error:  # noqa: BLE001 (nothing is swallowed: `counts` and `finish` say it)
             with self._changed:
                 self._failure = error
                 self._error = f"the store's thread {self._ending()}"
         finally:
-            self._connection.close()
             with self._changed:
                 self._ended = True
                 self._items.clear()
