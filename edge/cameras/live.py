@@ -88,6 +88,7 @@ class LiveCamera(Camera):
         self._opening_or_closing = Lock()
         self._sequence = 0
         self._last: RGBImage | None = None
+        #: Whether it is to be closed: what waits in Python looks this up, and raises `CameraError`.
         self._closing = False
 
     @abstractmethod
@@ -106,9 +107,6 @@ class LiveCamera(Camera):
     @abstractmethod
     def _disconnect(self) -> None:
         """Let go of the device, also where connecting failed half-way."""
-
-    def _interrupt(self) -> None:
-        """End a wait of `_connect` or `_grab`, which then raises `CameraError`; called by another thread."""
 
     def open(self) -> None:
         """Open the camera.
@@ -171,7 +169,6 @@ class LiveCamera(Camera):
             self._closing = True
             self._handover.close()
             self._handover = None
-            self._interrupt()
             self._thread.finish(self._limits.stop_s)
 
     def _checked(self, handover: Handover[Picture | ImageError | None]) -> Iterator[Frame | LostFrame]:

@@ -62,6 +62,8 @@ _AUTOMATISMS_OFF = {"AeEnable": False, "AwbEnable": False, "AfMode": _AF_MANUAL}
 _HELD = ("ExposureTime", "AnalogueGain", "ColourGains", "LensPosition")
 # The wait for a request ends before that for a picture: so the error says who did not answer.
 _SHARE_OF_LIMIT = 0.8
+# How often a wait looks up whether the camera is to be closed: longer than any picture takes.
+_LOOK_UP_S = 0.2
 
 # What is wrong is said once, by an error; libcamera's own lines would come beside it.
 os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:ERROR")
@@ -99,7 +101,6 @@ class PiCamera(LiveCamera):
         super().__init__(f"picamera2:{self._number}", um_per_pixel, limits)
         self._device_class = device_class or _picamera2_class()
         self._device: Any = None
-        self._complete = Event()  # the request that is waited for, or the camera is to be closed
 
     def _connect(self) -> None:
         with self._library("libcamera does not start"):
@@ -132,9 +133,6 @@ class PiCamera(LiveCamera):
         taken_at = metadata["SensorTimestamp"] / 1e9 if "SensorTimestamp" in metadata else monotonic()
         small = self._lores.to_half_rgb(lores) if self._lores and lores is not None else None
         return Picture(self._main.to_rgb(main), taken_at, small)
-
-    def _interrupt(self) -> None:
-        self._complete.set()
 
     def _disconnect(self) -> None:
         device, self._device = self._device, None
@@ -222,14 +220,18 @@ class PiCamera(LiveCamera):
     def _next_request(self) -> Any:
         """The next request that the camera completes, with its pictures; whoever gets it releases it."""
         # The picamera2 of the first Bookworm, 0.3.12, takes no limit for a wait of its own.
-        complete = self._complete = Event()
+        complete = Event()
         job = self._device.capture_request(wait=False, signal_function=lambda _job: complete.set())
         limit_s = self._limits.frame_s * _SHARE_OF_LIMIT
-        there = not self._closing and complete.wait(limit_s)
-        if self._closing:
-            raise CameraError(f"{self.name}: is being closed")
-        if not there:
-            raise CameraError(f"{self.name}: the camera stopped: nothing for {limit_s:g} s; {self.advice}")
+        end = monotonic() + limit_s
+        # One that is only about to be completed is waited for also when closing: libcamera is at it.
+        while not complete.wait(_LOOK_UP_S):
+            if self._closing:
+                raise CameraError(f"{self.name}: is being closed")
+            if monotonic() >= end:
+                raise CameraError(
+                    f"{self.name}: the camera stopped: nothing for {limit_s:g} s; {self.advice}"
+                )
         return self._device.wait(job)
 
     @contextmanager

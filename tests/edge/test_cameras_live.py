@@ -11,7 +11,7 @@ import pytest
 
 from edge.cameras import Frame, LostFrame
 from edge.cameras.live import Limits, LiveCamera, Picture
-from hematovision.errors import CameraError, ImageError, SettingError, StuckThreadError
+from hematovision.errors import CameraError, ImageError, NoCameraError, SettingError, StuckThreadError
 from hematovision.images import RGBImage
 
 SIZE = (64, 48)
@@ -142,6 +142,7 @@ def test_a_picture_that_comes_again_is_dropped_and_counted() -> None:
         ([ImageError("is torn")], r"no usable picture for 0\.1 s, the last one is torn"),
         ([smear(0), smear(0, (64, 40))], r"no usable picture for 0\.1 s, the last one is 64x40 pixels"),
         ([smear(0), CameraError("scripted: unplugged")], "scripted: unplugged"),
+        ([smear(0), NoCameraError("scripted: gone")], "scripted: gone"),
     ],
 )
 def test_a_camera_that_shows_nothing_new_or_stops_is_an_error(script: list, complaint: str) -> None:
@@ -244,6 +245,94 @@ def test_closing_ends_the_frames_of_whoever_reads_them() -> None:
         next(camera.frames())
 
 
+def test_it_can_be_closed_by_one_thread_while_another_waits_for_a_frame_that_never_comes() -> None:
+    hang = Event()
+    camera = ScriptedCamera([smear(0), hang, UNPLUGGED], Limits(frame_s=20, stop_s=5))
+    camera.open()
+    frames, ended = camera.frames(), Event()
+    next(frames)
+
+    def read() -> None:
+        assert [*frames] == []
+        ended.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    timer = threading.Timer(0.1, hang.set)
+    timer.start()
+    camera.close()
+    assert ended.wait(5)
+    reader.join()
+    timer.join()
+
+
+def test_who_waits_for_a_frame_of_a_camera_that_hangs_is_let_go_of_before_its_thread_is() -> None:
+    hang = Event()
+    camera = ScriptedCamera([smear(0), hang, smear(1)], Limits(frame_s=20, stop_s=0.1))
+    camera.open()
+    frames = camera.frames()
+    next(frames)
+    reader = threading.Thread(target=lambda: [*frames])
+    reader.start()
+    with pytest.raises(StuckThreadError):
+        camera.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    hang.set()
+    end_threads()
+
+
+def test_closing_it_ends_an_open_that_waits() -> None:
+    hang = Event()
+    camera = ScriptedCamera([smear(0)], Limits(open_s=20), connecting=hang)
+    closing = threading.Timer(0.1, camera.close)
+    release = threading.Timer(0.2, hang.set)
+    closing.start()
+    release.start()
+    with pytest.raises(CameraError, match="scripted: was closed while it opened"):
+        camera.open()
+    closing.join()
+    release.join()
+    assert camera.events == ["connect", "disconnect"]
+
+
+def test_two_that_close_it_at_once_both_find_it_let_go_of() -> None:
+    hang = Event()
+    camera = ScriptedCamera([smear(0), hang, smear(1)])
+    camera.open()
+    next(camera.frames())
+    events: list[list[str]] = []
+
+    def close() -> None:
+        camera.close()
+        events.append([*camera.events])
+
+    threads = [threading.Thread(target=close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    hang.set()
+    for thread in threads:
+        thread.join(5)
+    assert events == [["connect", "disconnect"]] * 2
+
+
+def test_one_that_hung_when_it_was_closed_opens_again_only_when_that_is_over() -> None:
+    hang = Event()
+    camera = ScriptedCamera([smear(0), hang, smear(1)], QUICK)
+    camera.open()
+    next(camera.frames())
+    with pytest.raises(StuckThreadError):
+        camera.close()
+    camera.close()  # once is enough to be told
+    with pytest.raises(StuckThreadError, match="scripted: still hangs since it was closed last"):
+        camera.open()
+    hang.set()
+    end_threads()
+    with camera:
+        next(camera.frames())
+    assert camera.events == ["connect", "disconnect"] * 2
+
+
 def test_it_is_opened_once() -> None:
     with ScriptedCamera([smear(0)]) as camera, pytest.raises(CameraError, match="is open already"):
         camera.open()
@@ -253,3 +342,12 @@ def end_threads() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("camera"):
             thread.join(5)
+
+
+def test_a_still_field_of_compressed_video_may_repeat_itself_for_longer() -> None:
+    class Video(ScriptedCamera):
+        video = True
+
+    limits = Limits(still_s=0, still_video_s=20)
+    camera = Video([smear(0), smear(0), smear(0), smear(1), UNPLUGGED], limits)
+    assert [frame.sequence for frame in look(camera)] == [0, 3]

@@ -1,6 +1,7 @@
 """Cameras on the network, against real servers on this machine, well-behaved and otherwise."""
 
 import base64
+import errno
 import itertools
 import socket
 import struct
@@ -18,7 +19,7 @@ import pytest
 from edge.cameras import Frame, LostFrame, open_camera
 from edge.cameras.live import Limits
 from edge.cameras.network import NetworkCamera, shown_address
-from hematovision.errors import CameraError, SettingError
+from hematovision.errors import CameraError, NoCameraError, SettingError
 
 PATIENT = Limits(open_s=20, frame_s=20)
 # For a wait that ends with nothing: of the camera itself, and while it opens.
@@ -286,6 +287,7 @@ def test_a_server_that_sends_no_video_is_told_with_its_reason(
     with pytest.raises(CameraError, match=complaint) as caught:
         NetworkCamera(server(path), 0.1, PATIENT).open()
     assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, NoCameraError)
 
 
 @pytest.mark.parametrize(
@@ -295,17 +297,57 @@ def test_a_server_that_says_nothing_is_not_waited_for(
     server: Callable[..., str], scheme: str, path: str
 ) -> None:
     camera = NetworkCamera(server(path, scheme=scheme), 0.1, QUICK_TO_OPEN)
-    with pytest.raises(CameraError, match=r"no video within 0\.9 s; check the camera and the network"):
+    with pytest.raises(
+        CameraError, match=r"no video within 0\.9 s; check the camera and the network"
+    ) as caught:
+        camera.open()
+    assert not isinstance(caught.value, NoCameraError)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.EHOSTUNREACH, "No route to host"), NoCameraError),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), NoCameraError),
+        (TimeoutError("timed out"), NoCameraError),
+        (PermissionError(errno.EPERM, "Operation not permitted"), CameraError),
+        (OSError(errno.EMFILE, "Too many open files"), CameraError),
+    ],
+)
+def test_only_a_host_that_is_not_reached_is_taken_for_absent(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, kind: type[CameraError]
+) -> None:
+    def connect(*_: object) -> socket.socket:
+        raise error
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(CameraError, match=f"127.0.0.1:{port} does not answer") as caught:
+        NetworkCamera(f"http://127.0.0.1:{port}/live", 0.1, PATIENT).open()
+    assert type(caught.value) is kind
+
+
+def test_a_camera_that_is_switched_off_while_it_is_read_is_absent_when_it_is_opened_again() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), MjpegHandler) as only_one:
+        camera = NetworkCamera(f"http://127.0.0.1:{only_one.server_address[1]}/end", 0.1, PATIENT)
+        serving = threading.Thread(target=only_one.handle_request, name="server")
+        serving.start()
+        with camera, pytest.raises(CameraError, match="the stream ended"):
+            for _ in camera.frames():
+                pass
+        serving.join()
+    with pytest.raises(NoCameraError, match="refused"):
         camera.open()
 
 
 def test_a_host_that_does_not_exist_or_does_not_listen_is_told(server: Callable[..., str]) -> None:
-    with pytest.raises(CameraError, match=r"the host nowhere\.invalid is not found"):
+    with pytest.raises(NoCameraError, match=r"the host nowhere\.invalid is not found"):
         NetworkCamera("http://nowhere.invalid/live", 0.1, PATIENT).open()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     for scheme in ("http", "https", "rtsp"):
-        with pytest.raises(CameraError, match=f"127.0.0.1:{port} does not answer .*refused"):
+        with pytest.raises(NoCameraError, match=f"127.0.0.1:{port} does not answer .*refused"):
             NetworkCamera(f"{scheme}://127.0.0.1:{port}/live", 0.1, PATIENT).open()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from edge.cameras import open_camera
 from edge.cameras.v4l2 import V4L2Camera
-from hematovision.errors import CameraError, SettingError
+from hematovision.errors import CameraError, NoCameraError, SettingError
 
 UPPER, LOWER = (230, 150, 170), (90, 60, 200)
 COUNT, TORN = 6, 4  # of pictures; number of the one that is torn
@@ -24,7 +24,7 @@ SKIPPED = 1  # OpenCV throws the first one away
 LOOK = """
 import json, os, sys, threading
 from itertools import islice
-from time import monotonic
+from time import monotonic, sleep
 from edge.cameras import Frame
 from edge.cameras.live import Limits
 from edge.cameras.v4l2 import V4L2Camera
@@ -45,11 +45,24 @@ def look(argument):
         error = f"{type(caught).__name__}: {caught}"
     return {"frames": frames, "lost": lost, "error": error}
 
+def close_while_it_waits(argument):
+    camera = V4L2Camera(os.environ["V4L2_DEVICES"] + argument, 0.1, Limits(frame_s=30, stop_s=10))
+    camera.open()
+    waiting = threading.Event()
+    reader = threading.Thread(target=lambda: [waiting.set() for _ in camera.frames()])
+    reader.start()
+    waiting.wait()
+    sleep(0.5)  # it has fallen silent
+    camera.close()
+    reader.join()
+
 seen = {argument: look(argument) for argument in sys.argv[1:]}
+seen["again"] = look("unplugged")
+close_while_it_waits("hanging")  # a StuckThreadError if it waited for as long as it is patient
 print(json.dumps({**seen, "threads": threading.active_count()}))
 """
 ARGUMENTS = ("mjpg", "mjpg,width=128,height=96", "mjpg,width=1920,height=1080", "yuyv", "late")
-FAULTS = ("another-clock", "busy", "denied", "hanging", "metadata", "strange", "unplugged")
+FAULTS = ("another-clock", "busy", "denied", "gone", "hanging", "metadata", "strange", "unplugged")
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +140,12 @@ def test_what_is_wrong_with_a_device_is_told(device: dict[str, Any], fault: str,
     assert bool(device[fault]["frames"]) == begun
 
 
+def test_a_camera_that_was_pulled_is_absent_when_it_is_opened_again(device: dict[str, Any]) -> None:
+    for absent in ("again", "gone"):
+        assert device[absent]["error"].startswith("NoCameraError: v4l2:/")
+        assert "no such camera; plug it in" in device[absent]["error"]
+
+
 def test_no_thread_is_left_and_libraries_add_no_lines(device: dict[str, Any]) -> None:
     assert device["threads"] == 1
     assert device["stderr"] == ""
@@ -140,8 +159,9 @@ def test_what_is_no_camera_does_not_open(tmp_path: Path) -> None:
         (tmp_path, r"cannot be opened \(Is a directory\)"),
         (Path("/dev/null"), "not a camera"),
     ):
-        with pytest.raises(CameraError, match=f"v4l2:{path}: {complaint}"):
+        with pytest.raises(CameraError, match=f"v4l2:{path}: {complaint}") as caught:
             V4L2Camera(str(path), 0.1).open()
+        assert isinstance(caught.value, NoCameraError) == ("no such camera" in complaint)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from edge.cameras import open_camera
 from edge.cameras.live import Limits
 from edge.cameras.picamera2 import PiCamera
 from edge.cameras.pixel_formats import JPEG_COLOUR, PixelLayout
-from hematovision.errors import CameraError, MissingPartError, SettingError
+from hematovision.errors import CameraError, MissingPartError, NoCameraError, SettingError
 from hematovision.finder import CellRegion, find_cells
 from hematovision.optics import WORKING_UM_PER_PIXEL, measure_field
 from hematovision.phantom import draw_field
@@ -274,10 +274,10 @@ def test_options_that_no_camera_takes_are_refused_before_anything_is_opened(
 
 
 def test_a_camera_that_is_not_there_is_told_from_those_that_are() -> None:
-    with pytest.raises(CameraError, match=r"picamera2:1: no such camera; attached are: 0 \(imx708\)"):
+    with pytest.raises(NoCameraError, match=r"picamera2:1: no such camera; attached are: 0 \(imx708\)"):
         look(pi_camera("1"), 1)
     with pytest.raises(
-        CameraError, match=r"picamera2:0: no such camera; attached are: none; check its ribbon"
+        NoCameraError, match=r"picamera2:0: no such camera; attached are: none; check its ribbon"
     ):
         look(pi_camera(attached=()), 1)
 
@@ -296,6 +296,36 @@ def test_a_camera_that_stops_is_an_error_within_its_limit() -> None:
         for _ in camera.frames():
             frames += 1
     assert frames == 2
+
+
+def test_it_is_closed_while_a_request_is_waited_for() -> None:
+    waiting = threading.Event()
+
+    class Silent(StandIn):
+        def capture_request(self, wait: bool, signal_function: Callable[[Any], None]) -> Any:
+            job = super().capture_request(wait, signal_function)
+            if job == 1:
+                waiting.set()
+            return job
+
+    camera = PiCamera("", 0.1, Limits(frame_s=60, stop_s=10), type("Device", (Silent,), {"last_request": 1}))
+    camera.open()
+    frames = camera.frames()
+    next(frames)
+    assert waiting.wait(5)
+    camera.close()
+    assert [*frames] == []
+
+
+def test_it_is_closed_while_it_is_being_locked() -> None:
+    camera = PiCamera(
+        "lock_after=30", 0.1, Limits(frame_s=60, stop_s=10), type("Device", (StandIn,), {"last_request": 3})
+    )
+    closing = threading.Timer(0.2, camera.close)
+    closing.start()
+    with pytest.raises(CameraError, match="was closed while it opened"):
+        camera.open()
+    closing.join()
 
 
 def test_a_missing_picamera2_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

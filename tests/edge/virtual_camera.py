@@ -26,8 +26,8 @@ from hematovision.optics import measure_field
 UM_PER_PIXEL = 0.1
 
 
-def camera(argument: str = "") -> PiCamera:
-    return PiCamera(argument, UM_PER_PIXEL, Limits(frame_s=2.0), VirtualPicamera2)
+def camera(argument: str = "", limits: Limits | None = None) -> PiCamera:
+    return PiCamera(argument, UM_PER_PIXEL, limits or Limits(frame_s=2.0), VirtualPicamera2)
 
 
 def complaint(argument: str) -> str:
@@ -115,22 +115,23 @@ def stops() -> dict[str, Any]:
 
 def closed_while_waiting() -> dict[str, Any]:
     """Closed by another thread while a picture is waited for that never comes; each time opened again."""
-    one, left_open, outcomes = camera(), [], []
+    # A wait that is not interrupted outlasts the limit for closing.
+    one, left_open, outcomes = camera(limits=Limits(frame_s=20, stop_s=5)), [], []
     for _ in range(3):
         one.open()
         waiting = one.frames()
         next(waiting)
         # Whoever does not give its requests back leaves the camera nothing to put a picture into.
-        for _ in range(one._device.camera_config["buffer_count"]):
-            one._device.capture_request(wait=False)
+        buffers = one._device.camera_config["buffer_count"]
+        held = [one._device.capture_request(wait=False) for _ in range(buffers)]
         outcome: list[str] = []
         reader = threading.Thread(target=_exhaust, args=(waiting, outcome))
         reader.start()
         sleep(0.5)
-        started = monotonic()
         one.close()
         reader.join(5)
-        outcomes.append([outcome, monotonic() - started])
+        held.clear()  # not before: libcamera's virtual camera goes on with requests that nobody has any more
+        outcomes.append(outcome)
         left_open.append(len(list(Path("/proc/self/fd").iterdir())))
     return {"outcomes": outcomes, "left_open": left_open, "threads": threads_left(), "again": complaint("")}
 
