@@ -6,7 +6,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from edge.store.database import FILE_NAME, explain, explained, open_for_reading
+from edge.store.database import FILE_NAME, explain, explained, open_for_reading, sync_folder
 from hematovision.errors import StoreError
 from hematovision.images import shown_path
 
@@ -35,11 +35,7 @@ def back_up(folder: Path, target: Path) -> int:
             with copy.open("rb") as file:
                 os.fsync(file.fileno())
             copy.rename(target)
-        descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(target.parent)
         return target.stat().st_size
     except OSError as error:
         if isinstance(error, StoreError):

@@ -24,7 +24,7 @@ _WHAT_TO_DO = {
     "SQLITE_NOTADB": "is no database; if it was one, restore a backup, else move it away",
     "SQLITE_CORRUPT": "is damaged; restore a backup (hematovision sessions backup makes them), or move it "
     "away with the files beside it and start anew",
-    "SQLITE_CANTOPEN": "cannot be opened; check that its folder is there; run this as the user whom it belongs to",
+    "SQLITE_CANTOPEN": "cannot be opened; check its folder, and run this as the user whom it belongs to",
     "SQLITE_READONLY": "may not be written by this user; run this as the user whom the folder belongs to",
     "SQLITE_PERM": "may not be opened by this user; run this as the user whom the folder belongs to",
     "SQLITE_FULL": "cannot grow, the disk is full; make room on it",
@@ -75,12 +75,13 @@ def open_store(folder: Path) -> sqlite3.Connection:
         StoreError: it cannot be opened or written, or is damaged, newer, or not ours.
     """
     path = folder / FILE_NAME
+    try:
+        # For its user alone: there are samples' names in it. SQLite gives the files beside it the same.
+        path.touch(mode=0o600)
+        sync_folder(folder)
+    except OSError as error:
+        raise _unreachable(path, error) from error
     with explained(path):
-        try:
-            # For its user alone: there are samples' names in it. SQLite gives the files beside it the same.
-            path.touch(mode=0o600)
-        except OSError as error:
-            raise _unreachable(path, error) from error
         connection = _connect(path, "rw", BUSY_S)
         try:
             _check(connection, path, newest_only=False)
@@ -91,12 +92,6 @@ def open_store(folder: Path) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
-    # A new file's name is on the disk when its folder is.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
     return connection
 
 
@@ -132,6 +127,15 @@ def _open_existing(folder: Path, mode: str, busy_s: float) -> Iterator[sqlite3.C
     with explained(path), closing(_connect(path, mode, busy_s)) as connection:
         _check(connection, path, newest_only=True)
         yield connection
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that names given or taken in a folder are on the disk. Raises `OSError`."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _unreachable(path: Path, error: OSError) -> StoreError:
