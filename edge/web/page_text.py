@@ -22,8 +22,13 @@ _NONE = "–"
 
 
 def local_time(at: datetime) -> str:
-    """A moment on the clock of the device's place."""
-    return f"{at.astimezone():%d %b %Y, %H:%M:%S %Z}"
+    """A moment in the time zone of the device."""
+    return f"{at.astimezone():%d %b %Y, %H:%M:%S}"
+
+
+def time_zone() -> str:
+    """The time zone of the device."""
+    return f"{datetime.now().astimezone():%Z}"
 
 
 def count(number: int) -> str:
@@ -70,8 +75,8 @@ def class_color(name: str) -> str:
 
 
 def share_of_best(focus: float | None) -> str:
-    """Focus in per cent of the best so far."""
-    return _NONE if focus is None else f"{100 * focus:.0f} %"
+    """Focus in per cent of the best so far, which the present one may be."""
+    return _NONE if focus is None else f"{min(100 * focus, 100):.0f} %"
 
 
 def duration(seconds: float) -> str:
@@ -114,9 +119,9 @@ def health_lines(health: Health) -> list[tuple[str, str]]:
         ),
         ("Processor clock", said(health.clock_mhz, "{:.0f} MHz")),
         ("Time of day", synchronised[health.clock_synchronised]),
-        ("Free for the store", said(health.free_mb, "{:,.0f} MB")),
-        ("Memory of this program", said(health.memory_used_mb, "{:,.0f} MB")),
-        ("Memory free", said(health.memory_free_mb, "{:,.0f} MB")),
+        ("Free for the store", said(health.free_mb, "{:.0f} MB")),
+        ("Memory of this program", said(health.memory_used_mb, "{:.0f} MB")),
+        ("Memory free", said(health.memory_free_mb, "{:.0f} MB")),
         ("Load", said(health.load, "{:.2f}")),
     ]
 

@@ -24,6 +24,7 @@ from edge.web.page_text import (
     old_note,
     session_name,
     setting_lines,
+    time_zone,
 )
 from edge.web.uploads import Classified
 from hematovision.cell_classes import CELL_CLASSES, CLASS_NAMES, REFERENCE_SOURCE, UNCLASSIFIED
@@ -43,7 +44,9 @@ for _name, _write in FILTERS.items():
 
 
 @pages.record_once
-def _keep_results(state: BlueprintSetupState) -> None:
+def _prepare(state: BlueprintSetupState) -> None:
+    # A page is asked for again every second: without the empty lines that the templates would leave.
+    state.app.jinja_env.trim_blocks = state.app.jinja_env.lstrip_blocks = True
     # What was found in the last pictures, so that reloading a result does not send the picture again.
     state.app.extensions["classified"] = deque(maxlen=_RESULTS_KEPT)
 
@@ -58,6 +61,7 @@ def _everywhere() -> dict[str, Any]:
         "cell_classes": CELL_CLASSES,
         "labels": LABELS,
         "targets": TARGETS,
+        "time_zone": time_zone(),
         "reference_source": REFERENCE_SOURCE,
         "error_note": classifier_error(web().device.manifest.accuracy),
     }

@@ -15,7 +15,11 @@ let failures = 0;
 
 async function refresh() {
   try {
-    const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
+    const answer = await fetch(location.href, {
+      cache: "no-store",
+      headers: { "X-Refresh": "1" },
+      signal: AbortSignal.timeout(LIMIT_MS),
+    });
     if (answer.redirected || answer.status === 401 || answer.status === 403) {
       location.reload(); // signed out
       return;
@@ -37,9 +41,8 @@ function exchange(page) {
     shown.set(part.id, fresh.innerHTML);
     part.replaceChildren(...document.adoptNode(fresh).childNodes);
   }
-  for (const part of document.querySelectorAll("[data-refresh-class]")) {
-    const fresh = page.getElementById(part.id);
-    if (fresh !== null) part.className = fresh.className;
+  for (const part of document.querySelectorAll("[data-refresh-old]")) {
+    part.classList.toggle("old", page.getElementById(part.id).classList.contains("old"));
   }
 }
 

@@ -1,0 +1,89 @@
+"""A real device with store, model and page, fed by the test with frames of the phantom."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from threading import Event, Thread
+
+from flask import Flask
+
+from edge.cameras import Frame, open_camera
+from edge.classifier import Classifier, default_model_path
+from edge.config import Settings, StoreSettings
+from edge.device import Device, State
+from edge.pipeline import Line, StillLine
+from edge.store import Store
+from edge.token import new_token
+from edge.web import create_app
+from edge.web.server import PageServer
+from hematovision.model_file import read_model_file
+
+CAMERA = "phantom:width=960,height=720"
+UM_PER_PIXEL = 0.1
+
+
+class FedDevice:
+    """The device, its page, and the token to sign in with."""
+
+    def __init__(self, device: Device, line: Line, token: str) -> None:
+        self.device = device
+        self.store = device.store
+        self.token = token
+        self._line = line
+
+    def app(self) -> Flask:
+        """The application, which a `PageServer` closes."""
+        return create_app(self.device, self.store, self.device.settings)
+
+    def feed(self, frames: int) -> None:
+        """So many frames, each of another place, as a supervisor gives them."""
+        for frame in islice(phantom_frames(), 0, 3 * frames, 3):
+            self.device.saw(self._line.see(frame))
+        assert self.store.flush(10)
+
+    @contextmanager
+    def feeding(self, pause_s: float) -> Iterator[Event]:
+        """Frames from another thread, one after each pause, as from a camera; none while the event is set."""
+        stop, paused = Event(), Event()
+
+        def feed() -> None:
+            for frame in phantom_frames():
+                if stop.wait(pause_s):
+                    return
+                if not paused.is_set():
+                    self.device.saw(self._line.see(frame))
+
+        thread = Thread(target=feed)
+        thread.start()
+        try:
+            yield paused
+        finally:
+            stop.set()
+            thread.join()
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """The page on a port of its own; gives its address, without the last slash."""
+        with PageServer(self.app(), self.device.settings.web, any_port=True) as server:
+            yield server.address.rstrip("/")
+
+
+def phantom_frames() -> Iterator[Frame]:
+    """Frames of the phantom, without end."""
+    with open_camera(f"{CAMERA},frames=1000000", UM_PER_PIXEL) as camera:
+        for frame in camera.frames():
+            assert isinstance(frame, Frame)
+            yield frame
+
+
+@contextmanager
+def fed_device(folder: Path, line_class: type[Line] = StillLine) -> Iterator[FedDevice]:
+    """A running device that keeps its state in a folder; no session is open."""
+    settings = Settings(store=StoreSettings(folder=str(folder)))
+    model = read_model_file(default_model_path())
+    line = line_class(Classifier(model, threads=1))
+    with Store(folder) as store:
+        device = Device(settings, model, store, line, "phantom", UM_PER_PIXEL)
+        device.enter(State.RUNNING)
+        yield FedDevice(device, line, new_token(folder))
