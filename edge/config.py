@@ -254,8 +254,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise SettingError(f"{name}: no settings file; check the path")
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
+    except PermissionError as error:
+        raise SettingError(
+            f"{name}: this user may not read it; call this with sudo, or name another file with --config"
+        ) from error
     except OSError as error:
-        raise SettingError(f"{name}: cannot be read ({error.strerror}); check path and owner") from error
+        raise SettingError(f"{name}: cannot be read ({error.strerror}); check the path") from error
     if len(data) > _MAX_FILE_BYTES:
         raise SettingError(f"{name}: too large for a settings file; check the path")
     try:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 from hematovision.images import shown_path
@@ -10,8 +11,7 @@ from hematovision.images import shown_path
 _MAX_TEXT, _MAX_PATH, _MAX_SHOWN = 200, 4096, 60
 # Line breaks and whatever else a terminal does not print but obeys.
 _CONTROL_CHARACTERS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
-_HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
-_HOST = rf"{_HOST_NAME}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?"
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _TOPIC = r"[^+#/$][^+#/]*(/[^+#/]+)*"
 
 _KIND_NAMES = {
@@ -79,8 +79,11 @@ def text(default: str, words: str, may_be: str = "", pattern: str = ".*", privat
 
 def host(default: str, words: str, private: bool = False) -> Any:
     """A host name or an address; also none where that is the default."""
-    pattern = _HOST if default else f"|{_HOST}"
-    return text(default, words, "a host name or address without port", pattern, private)
+
+    def allows(value: str) -> bool:
+        return value == default or _NAME.fullmatch(value) is not None or _is_address(value)
+
+    return _field(default, Rule(str, "a host name or address without port", allows, words, private=private))
 
 
 def topic(default: str, words: str) -> Any:
@@ -121,12 +124,19 @@ def switch(default: bool, words: str) -> Any:
 
 def host_names(words: str) -> Any:
     """A tuple of host names; none by default."""
-    known = re.compile(_HOST_NAME)
 
     def allows(names: list[object]) -> bool:
-        return all(isinstance(name, str) and known.fullmatch(name) for name in names)
+        return all(isinstance(name, str) and _NAME.fullmatch(name) for name in names)
 
     return _field((), Rule(tuple, "host names, each in quotes", allows, words))
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ip_address(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _field(default: object, rule: Rule) -> Any:

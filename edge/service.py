@@ -18,6 +18,7 @@ from hematovision.images import shown_path
 
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
 SYSUSERS_FILE = Path("/etc/sysusers.d") / f"{USER}.conf"
+_GROUP_FILE = Path("/etc/group")
 _BOOTED = Path("/run/systemd/system")  # as sd_booted(3) has it
 # Longer than the service may take to start, for which systemctl waits.
 _COMMAND_LIMIT_S = 330.0
@@ -97,8 +98,8 @@ def check_booted() -> None:
     """Raise `MissingPartError` where systemd does not run this machine."""
     if not _BOOTED.is_dir():
         raise MissingPartError(
-            "systemd does not run this machine, so it has no services; hematovision service install --root DIR "
-            "writes the files for another one, --dry-run shows them"
+            "systemd does not run this machine, so it has no services; service install --root DIR writes the "
+            "files for another one, --dry-run shows them"
         )
 
 
@@ -250,7 +251,7 @@ def _write(step: WriteFile, machine: Machine) -> None:
 
 def _group_id(machine: Machine) -> int:
     """The number of the service's group; it is in this file since systemd-sysusers ran."""
-    for line in machine.path(Path("/etc/group")).read_text(errors="replace").splitlines():
+    for line in machine.path(_GROUP_FILE).read_text(errors="replace").splitlines():
         name, _, number, *_ = (*line.split(":"), "", "")
         if name == USER and number.isdecimal():
             return int(number)

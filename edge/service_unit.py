@@ -66,6 +66,7 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 ProtectSystem=strict
 ProtectHome={protect_home}
 PrivateTmp={private_tmp}
+PrivateMounts=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
@@ -88,8 +89,8 @@ SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged
-# Asks whether the clock is set. It could not set it, without capabilities; ProtectClock would forbid asking.
-SystemCallFilter=adjtimex
+# They tell whether the clock is set. Setting it takes capabilities; ProtectClock would forbid asking, too.
+SystemCallFilter=adjtimex clock_adjtime
 
 [Install]
 WantedBy=multi-user.target
