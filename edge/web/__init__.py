@@ -6,6 +6,7 @@ from flask import Flask, Response, jsonify, render_template, request
 from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.routing import IntegerConverter, Map
 
 from edge.config import Settings, state_folder
 from edge.device import Device
@@ -55,6 +56,13 @@ class _Cookies(SecureCookieSessionInterface):
         return request.is_secure
 
 
+class _Number(IntegerConverter):
+    """Numbers in paths, none larger than the store knows."""
+
+    def __init__(self, url_map: Map) -> None:
+        super().__init__(url_map, max=2**53)
+
+
 def create_app(device: Device, store: Store, settings: Settings) -> Flask:
     """The application; `edge.web.server` serves it, and closes what it owns.
 
@@ -66,6 +74,7 @@ def create_app(device: Device, store: Store, settings: Settings) -> Flask:
     check_listening(folder, settings.web)
     app = Flask(__name__)
     app.session_interface = _Cookies()
+    app.url_map.converters["int"] = _Number
     app.config.update(
         SECRET_KEY=page_key(folder),
         SESSION_COOKIE_NAME="hematovision",

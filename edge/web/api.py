@@ -13,14 +13,8 @@ from edge.store import Reader, Session
 from edge.web import representations as shown
 from edge.web.auth import MAX_WHO, visitor
 from edge.web.context import web
-from edge.web.openapi import description
+from edge.web.openapi import LABELS, MOST_COMPARED, MOST_ROWS, description
 from edge.web.representations import JSON
-from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
-
-#: What a cell may be called.
-LABELS = (*CLASS_NAMES, UNCLASSIFIED)
-MOST_ROWS = 500
-MOST_COMPARED = 10
 
 _Number = TypeVar("_Number", int, float)
 
@@ -76,7 +70,7 @@ def start_session() -> tuple[Response, int]:
     """Begin a session; the open one ends."""
     content = _json("sample", "operator", "target")
     target = content.get("target")
-    if target is not None and (isinstance(target, bool) or target not in TARGETS):
+    if target is not None and not (type(target) is int and target in TARGETS):
         raise BadRequest(f"target: one of {', '.join(map(str, TARGETS))}, or null for no end")
     session = web().device.start_session(_text(content, "sample"), _text(content, "operator"), target)
     return jsonify(shown.of_session(session)), 201
@@ -192,7 +186,7 @@ def stop(session_id: int) -> Session:
     open_session = device.status().session
     if open_session is None or open_session.id != session_id:
         raise Conflict(f"session {session_id} is not open")
-    ended = device.stop_session()
+    ended = device.stop_session(f"stopped by {visitor().who}")
     if ended is None:
         raise Conflict(f"session {session_id} is not open any more")
     return ended
@@ -249,7 +243,10 @@ def _json(*known: str) -> JSON:
     """The fields of the request. Raises 400 or 415 where it is no JSON object, or has other fields."""
     if not request.is_json:
         raise UnsupportedMediaType("send JSON, as Content-Type: application/json")
-    content = request.get_json()
+    try:
+        content = request.get_json()
+    except (BadRequest, RecursionError):
+        raise BadRequest("the body is not JSON") from None
     if not isinstance(content, dict):
         raise BadRequest("send a JSON object")
     if unknown := sorted(set(content) - set(known)):

@@ -16,6 +16,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
 from socket import gethostname
 from threading import Lock
@@ -23,7 +24,14 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, g, redirect, render_template, request, session, url_for
-from werkzeug.exceptions import BadRequest, Forbidden, TooManyRequests, Unauthorized
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    ServiceUnavailable,
+    TooManyRequests,
+    Unauthorized,
+)
 from werkzeug.wrappers import Response
 
 from edge.config import WebSettings
@@ -31,7 +39,7 @@ from edge.private_file import read_private_file, write_private_file
 from edge.store import Store
 from edge.token import check_token, has_token, stored_hash
 from edge.web.uploads import max_request_bytes
-from hematovision.errors import SettingError
+from hematovision.errors import SettingError, reason_of
 from hematovision.images import shown_path
 
 SIGN_IN_LASTS = timedelta(hours=12)
@@ -59,8 +67,17 @@ class WrongTokens:
     """Wrong tokens of late, by address."""
 
     def __init__(self) -> None:
+        self._told_at = -inf
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = Lock()
+
+    def is_news(self) -> bool:
+        """Whether there was none to be recorded for a while: records are not to be flooded."""
+        now = monotonic()
+        with self._lock:
+            is_news = now - self._told_at > WRONG_TOKENS_S
+            self._told_at = now if is_news else self._told_at
+            return is_news
 
     def add(self, address: str) -> int:
         """Count one more, and return how many there were of late, this one included."""
@@ -128,20 +145,27 @@ class Gate:
         self._store.add_event("sign-in", f"{who} signed in from {request.remote_addr}")
 
     def _is_right(self, token: str) -> bool:
-        return check_token(self._folder, token)
+        try:
+            return check_token(self._folder, token)
+        except SettingError as error:
+            raise ServiceUnavailable(reason_of(error)) from error
 
     def _refusal(self) -> Unauthorized | TooManyRequests:
         address = str(request.remote_addr)
         count = self._wrong.add(address)
-        if count == 1:
+        if self._wrong.is_news():
             self._store.add_event("sign-in", f"wrong token from {address}")
         if count > WRONG_TOKENS:
             return TooManyRequests("too many wrong tokens; wait a minute", retry_after=round(WRONG_TOKENS_S))
-        return Unauthorized("this is not the device's token; hematovision token new makes another")
+        return _unauthorized("this is not the device's token; hematovision token new makes another")
 
     def _token_mark(self) -> str:
         """What a cookie keeps of the token that it was made with; another token has another mark."""
-        return hashlib.sha256(b"page" + (stored_hash(self._folder) or "").encode()).hexdigest()[:_KEY_BYTES]
+        try:
+            stored = stored_hash(self._folder) or ""
+        except SettingError as error:
+            raise ServiceUnavailable(reason_of(error)) from error
+        return hashlib.sha256(b"page" + stored.encode()).hexdigest()
 
 
 def install(app: Flask, gate: Gate, settings: WebSettings) -> None:
@@ -161,7 +185,7 @@ def install(app: Flask, gate: Gate, settings: WebSettings) -> None:
         if visitor.who is None and not (request.method in _SAFE_METHODS and gate.reading_is_open):
             if request.method in _SAFE_METHODS and wants_page():
                 return redirect(url_for("auth.sign_in", next=request.full_path.rstrip("?")))
-            raise Unauthorized("sign in, or send the device's token as Authorization: Bearer TOKEN")
+            raise _unauthorized("sign in, or send the device's token as Authorization: Bearer TOKEN")
         if request.method not in _SAFE_METHODS and visitor.by_cookie:
             _check_form()
         return None
@@ -223,6 +247,10 @@ def page_key(folder: Path) -> bytes:
     if len(key) != _KEY_BYTES:
         raise SettingError(f"{shown_path(path)}: damaged; remove it, and everybody signs in anew")
     return key
+
+
+def _unauthorized(text: str) -> Unauthorized:
+    return Unauthorized(text, www_authenticate=WWWAuthenticate("bearer"))
 
 
 def _check_form() -> None:

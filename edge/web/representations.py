@@ -97,6 +97,7 @@ def of_session(session: Session) -> JSON:
         "target": session.target,
         "settings": dict(session.settings),
         "continued": session.continued,
+        "crop_um": session.crop_um,
     }
 
 
