@@ -28,18 +28,11 @@ WINDOW = 100
 _PORT, _TLS_PORT = 1883, 8883
 _KEEPALIVE_S = 20
 # Codes of MQTT 5.
-_BAD_USER, _NOT_AUTHORISED, _TAKEN_OVER = 0x86, 0x87, 0x8E
+_BAD_USER, _NOT_AUTHORISED = 0x86, 0x87
 
 
 class Disconnected(Exception):  # noqa: N818 (the network's way, no mistake of anybody's)
-    """There is no connection, or none any more; the text says why.
-
-    ``taken_over``: another client came under the same name, which coming back at once would throw out.
-    """
-
-    def __init__(self, why: str, taken_over: bool = False) -> None:
-        super().__init__(why)
-        self.taken_over = taken_over
+    """There is no connection, or none any more; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +65,17 @@ class Connection:
         if settings.tls:
             self._client.tls_set_context(_tls_context(settings.ca_file))
         self._client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
+        self._client.max_inflight_messages_set(WINDOW)  # paho would hold back all above 20
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+        self._name = name
         self._host, self._port = settings.host, settings.port or (_TLS_PORT if settings.tls else _PORT)
         #: The broker, for messages to people.
         self.where = f"{self._host}:{self._port}"
         self._window = WINDOW
         self._accepted = False
         self._why: str | None = None
-        self._taken_over = False
         self._in_flight: dict[int, tuple[int | None, str]] = {}
         self._taken: list[int] = []
         self._refused: list[Refused] = []
@@ -193,7 +187,12 @@ class Connection:
 
     def _lost(self, code: int) -> Disconnected:
         self.cut()
-        return Disconnected(f"{self.where}: {self._why or mqtt.error_string(code)}", self._taken_over)
+        if self._why is None and code == mqtt.MQTT_ERR_CONN_LOST:
+            # mosquitto 2.0 gives no reason when it throws a client out.
+            self._why = (
+                f"the connection broke; if again and again, another client has the name {self._name} too"
+            )
+        return Disconnected(f"{self.where}: {self._why or mqtt.error_string(code)}")
 
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -205,15 +204,11 @@ class Connection:
             self._why = f"the broker refuses the connection ({reason}){advice}"
             return
         self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
-        self._client.max_inflight_messages_set(self._window)
         self._accepted = True
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
-        if self._why is not None or not flags.is_disconnect_packet_from_server:
-            return
-        self._taken_over = reason.value == _TAKEN_OVER
-        advice = "; give each device its own mqtt.name" if self._taken_over else ""
-        self._why = f"the broker ended the connection ({reason}){advice}"
+        if self._why is None and flags.is_disconnect_packet_from_server:
+            self._why = f"the broker ended the connection ({reason})"
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         self._heard_at = monotonic()

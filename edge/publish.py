@@ -46,9 +46,10 @@ _EVENT = "messages"
 class Times:
     """Seconds that the publisher takes.
 
-    ``open_s``: for the broker to accept a connection. ``pause_s``: after the first failure in a row;
-    ``longest_pause_s``: after many, and before a message is tried again that the broker refused. Each pause
-    is shortened by up to half at random, so that devices of a laboratory do not all come at once.
+    ``open_s``: for the broker to accept a connection. ``pause_s``: after a failure; it doubles after each
+    further one, up to ``longest_pause_s``, until a connection has lasted longer than that. Each pause is
+    shortened by up to half at random, so that devices of a laboratory do not all come at once. The longest
+    is also what a message waits for that the broker refused.
     ``silence_s``: for the first acknowledgement of what was published. ``store_pause_s``: before a store
     that failed is asked again. ``differential_s``: between two differentials at least. ``health_s``: between
     two messages about the machine, unless its state changes. ``stop_s``: for the thread to end,
@@ -175,11 +176,11 @@ class Publisher:
             except (Disconnected, SettingError) as error:
                 connected_at, self._connected_at = self._connected_at, None
                 self._say("broker", str(error))
-                if connected_at is not None and monotonic() - connected_at > pause:
+                longest = self._times.longest_pause_s
+                if connected_at is not None and monotonic() - connected_at > longest:
                     pause = self._times.pause_s
-                taken_over = isinstance(error, Disconnected) and error.taken_over
-                self._wait((self._times.longest_pause_s if taken_over else pause) * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, self._times.longest_pause_s)
+                self._wait(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, longest)
 
     def _publish(self) -> None:
         """Connect and publish until the publisher is stopped. Raises `Disconnected` and `SettingError`."""
