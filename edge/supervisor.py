@@ -1,8 +1,8 @@
 """The supervisor: keeps frames coming, opens a stalled camera again, and gives up where that is better."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from threading import Event
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Event, Thread
 from time import monotonic
 
 from edge.cameras import Camera, LostFrame
@@ -64,6 +64,7 @@ class Supervisor:
         self._pauses_s = pauses_s
         self._absent_pause_s = absent_pause_s
         self._failures = 0
+        self._camera: Camera | None = None
 
     def run(self) -> None:
         """Run until the end; a live camera is opened again when it fails.
@@ -76,13 +77,22 @@ class Supervisor:
             ModelFileError: the model failed on a source that is not live.
             SettingError: the camera does not have what was asked of it, or the blank field does not fit.
         """
+        with self._closing_at_stop():
+            self._run_until_stopped()
+
+    def _run_until_stopped(self) -> None:
         while not self._stop.is_set():
             self._look_after_parts()
-            camera = self._connect()
+            self._camera = camera = self._connect()
             try:
                 self._run_once(camera)
                 return
-            except (CameraError, ModelFileError) as error:
+            except (CameraError, ModelFileError, StuckThreadError) as error:
+                if self._stop.is_set():
+                    break  # nobody waits for the camera any more
+                if isinstance(error, StuckThreadError):
+                    self._device.enter(State.FAILED, str(error), self._failures)
+                    raise RecoveryError(str(error)) from error
                 if not camera.live:
                     self._device.finish("the source failed")
                     raise
@@ -92,12 +102,30 @@ class Supervisor:
                     self._wait(self._absent_pause_s)
                 else:
                     self._recover(error)
-            except StuckThreadError as error:
-                self._device.enter(State.FAILED, str(error), self._failures)
-                raise RecoveryError(str(error)) from error
             finally:
                 self._device.use(None)
         self._device.finish("switched off")
+
+    @contextmanager
+    def _closing_at_stop(self) -> Iterator[None]:
+        """A live camera that hangs while it opens is let go of as soon as the supervisor is stopped."""
+        ended = Event()
+
+        def close() -> None:
+            # Again and again: it may be about to be opened.
+            while not ended.wait(_LOOK_UP_S):
+                if self._stop.is_set() and self._camera is not None and self._camera.live:
+                    # What goes wrong in it is also told to whoever opens or reads the camera.
+                    with suppress(CameraError, StuckThreadError):
+                        self._camera.close()
+
+        closer = Thread(target=close, name="stop", daemon=True)
+        closer.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            closer.join()
 
     def _run_once(self, camera: Camera) -> None:
         """One pipeline, until the source ends, it fails or the supervisor is stopped."""
@@ -112,7 +140,7 @@ class Supervisor:
                 try:
                     result = pipeline.take(_LOOK_UP_S)
                 except Closed:
-                    self._device.finish("the source ended")
+                    self._device.finish("switched off" if self._stop.is_set() else "the source ended")
                     return
                 except TimeoutError:
                     self._look_after(pipeline, camera, monotonic() - heard_at)

@@ -311,6 +311,19 @@ def test_the_end_of_a_file_ends_the_run_and_its_session(store: Store, classifier
         assert [session.ended_because for session in reader.sessions(9)] == ["the source ended"]
 
 
+def test_a_camera_that_hangs_while_it_opens_does_not_hold_up_a_stop(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(camera: Scripted) -> None:
+        trial.stop.set()
+        assert camera.closed.wait(10)
+        raise CameraError("scripted: was closed while it opened")
+
+    monkeypatch.setattr(Scripted, "open", hang)
+    status = trial.run([3], until=after(3))
+    assert (status.state, status.frames) == (State.STOPPING, 0)
+
+
 def test_what_cannot_be_right_is_not_tried_again(trial: Trial) -> None:
     with pytest.raises(SettingError, match="exposure"):
         trial.run([SettingError("scripted: has no exposure")], [3], until=after(3))
