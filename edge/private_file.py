@@ -13,7 +13,7 @@ _MAX_BYTES = 4096
 
 
 def read_private_file(path: Path, what: str) -> bytes:
-    """The bytes of a small file that neither other users nor a link can put something else in the place of.
+    """The bytes of a small file, where only its owner could write it and no other user can read it.
 
     Args:
         path: the file. Its group may read it: root shares a secret with a service in that way.
@@ -27,15 +27,17 @@ def read_private_file(path: Path, what: str) -> bytes:
     try:
         # Neither a link is followed nor a pipe waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 (it is open already)
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise SettingError(f"{what}: {name} is no file; remove it and write the file anew")
             if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
                 raise SettingError(
                     f"{what}: other users can read or change {name}; end that with chmod g-w,o= {name}"
                 )
-            content = file.read(_MAX_BYTES + 1)
+            content = os.read(descriptor, _MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise
     except OSError as error:
