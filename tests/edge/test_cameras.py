@@ -3,6 +3,7 @@
 import errno
 import os
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from edge.cameras import CAMERA_KINDS, Camera, Frame, LostFrame, open_camera
 from edge.cameras.folder import FolderCamera
 from edge.cameras.video import VideoCamera
 from hematovision.errors import CameraError, SettingError
+from hematovision.images import check_size
 
 PINK = (230, 150, 170)
 
@@ -141,7 +143,7 @@ def test_a_video_of_frames_that_as_images_are_refused_does_not_open(
     path = str(write_video(tmp_path / "small.avi", [PINK], size=(16, 16)))
     with pytest.raises(CameraError, match=r"small\.avi: 16x16 pixels is too small to show a cell"):
         VideoCamera(path, 0.1).open()
-    monkeypatch.setattr("hematovision.images.MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr("edge.cameras.video.check_size", partial(check_size, max_pixels=64 * 48 - 1))
     with pytest.raises(CameraError, match=r"large\.avi: 64x48 is .* megapixels, more than"):
         VideoCamera(str(write_video(tmp_path / "large.avi", [PINK])), 0.1).open()
 

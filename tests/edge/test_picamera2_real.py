@@ -39,8 +39,9 @@ mount --bind "$frames" "$root/opt/frames"
 mount --bind "$camera" "$root/usr/share/libcamera/pipeline/virtual/virtual.yaml"
 mount --bind "$repository" "$root/opt/hematovision"
 mount -o remount,ro,bind "$root/opt/hematovision"
-exec chroot "$root" env PYTHONFAULTHANDLER=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/site:/opt/hematovision \\
-  LD_PRELOAD=/opt/dmabuf_shim.so python3 /opt/hematovision/tests/edge/virtual_camera.py "$@"
+exec chroot "$root" env PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/site:/opt/hematovision \\
+  PYTHONFAULTHANDLER=1 LD_PRELOAD=/opt/dmabuf_shim.so \\
+  python3 /opt/hematovision/tests/edge/virtual_camera.py "$@"
 """
 
 Scenario = Callable[..., dict[str, Any]]
