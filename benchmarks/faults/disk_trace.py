@@ -117,7 +117,7 @@ class DiskTrace:
             if change.end <= synced or (left is Left.SOME_WRITES and rng.random() < 0.5):
                 _apply(content, change)
             elif left is Left.SOME_SECTORS:
-                for part in _sectors(change):
+                for part in sectors(change):
                     if rng.random() < 0.5:
                         _apply(content, part)
         return bytes(content)
@@ -257,7 +257,7 @@ def _apply(content: bytearray, change: Change) -> None:
     content[change.offset : change.offset + len(change.data)] = change.data
 
 
-def _sectors(change: Change) -> list[Change]:
+def sectors(change: Change) -> list[Change]:
     """A write in the pieces that a disk writes whole."""
     if change.data is None:
         return [change]

@@ -87,7 +87,7 @@ def open_store(folder: Path) -> sqlite3.Connection:
             _check(connection, path, newest_only=False)
             # Has its effect before the first table is made, never later.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            migrate(connection)
+            migrate(connection, STEPS)
             connection.execute("PRAGMA journal_mode = WAL")
         except BaseException:
             connection.close()

@@ -81,7 +81,7 @@ _FIRST = (
 STEPS: Sequence[Sequence[str]] = (_FIRST,)
 
 
-def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> None:
+def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]]) -> None:
     """Take the steps that a file still lacks.
 
     Each is a transaction together with the version that it leads to: where one fails, the file is as the

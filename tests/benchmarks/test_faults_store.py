@@ -1,0 +1,111 @@
+"""The proofs of the store, small, and that each can fail."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.faults.disk_trace import SECTOR, Change, DiskTrace, Left, sectors
+from benchmarks.faults.full_disk import full_disk
+from benchmarks.faults.plug import measure_plug, plug
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+
+
+def may_mount() -> bool:
+    alone = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False).returncode == 0
+
+
+@needs_strace
+def test_every_cell_reported_as_stored_survives_a_pulled_plug() -> None:
+    result = CliRunner().invoke(plug, ["--points", "15", "--cells", "120"])
+    assert result.exit_code == 0, result.output
+    assert "Plug pulled at 15 moments, 45 files rebuilt" in result.output
+    assert "0 failures" in result.output
+
+
+@needs_strace
+@pytest.mark.parametrize("synchronous", ["OFF", "NORMAL"])
+def test_a_store_that_syncs_too_little_is_found_out(synchronous: str) -> None:
+    result = measure_plug(points=10, cells=60, synchronous=synchronous)
+    assert not result.passed
+    assert any("not there" in line for line in result.failures)
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs root, to mount a small disk")
+def test_a_full_disk_costs_no_cell_that_was_reported_as_stored() -> None:
+    result = CliRunner().invoke(full_disk, ["--times", "3"])
+    assert result.exit_code == 0, result.output
+    assert "Disk full 3 times: said 3 times, written again 3 times." in result.output
+
+
+# What the rebuilding takes for possible.
+
+
+def written(byte: str) -> str:
+    """Two sectors of a byte, as strace shows them."""
+    text = rf"\x{byte}" * 2 * SECTOR
+    return f'3, "{text}", {2 * SECTOR}, 0'
+
+
+def traced() -> DiskTrace:
+    """A file of two sectors of 1 is made and synced, by name too; then one of 2 is written over the first."""
+    trace = DiskTrace()
+    trace.see("file", "openat", "O_CREAT", 0, 0)
+    trace.see("file", "pwrite64", written("01"), 1, 1)
+    trace.see("file", "fsync", "", 2, 3)
+    trace.see("", "fsync", "", 4, 5)
+    trace.see("file", "pwrite64", written("02"), 6, 6)
+    trace.see("file", "ftruncate", f"3, {3 * SECTOR}", 7, 7)
+    trace.moments = 7
+    return trace
+
+
+def found(tmp_path: Path, moment: int, left: Left, seed: int = 0) -> bytes | None:
+    """The first byte of each sector of the file as it was found; None where it was not."""
+    traced().rebuild(tmp_path / "rebuilt", moment, left, np.random.default_rng(seed))
+    path = tmp_path / "rebuilt" / "file"
+    return path.read_bytes()[::SECTOR] if path.exists() else None
+
+
+def test_a_file_whose_name_was_not_synced_is_not_there(tmp_path: Path) -> None:
+    assert [found(tmp_path, moment, Left.NOTHING) for moment in range(5)] == [None] * 5
+
+
+def test_what_was_not_synced_is_lost(tmp_path: Path) -> None:
+    assert found(tmp_path, 5, Left.NOTHING) == b"\1\1"
+    assert found(tmp_path, 7, Left.NOTHING) == b"\1\1"
+
+
+def test_a_sync_holds_only_when_it_has_come_back(tmp_path: Path) -> None:
+    trace = traced()
+    trace.see("file", "fsync", "", 8, 10)
+    for moment, content in ((9, b"\1\1"), (10, b"\2\2\0")):
+        trace.rebuild(tmp_path / "rebuilt", moment, Left.NOTHING, np.random.default_rng(0))
+        assert (tmp_path / "rebuilt" / "file").read_bytes()[::SECTOR] == content
+
+
+def test_any_of_the_other_writes_may_have_reached_the_disk(tmp_path: Path) -> None:
+    seen = {found(tmp_path, 7, Left.SOME_WRITES, seed) for seed in range(50)}
+    assert seen == {b"\1\1", b"\2\2", b"\1\1\0", b"\2\2\0"}
+
+
+def test_any_sector_of_the_other_writes_may_have_reached_the_disk(tmp_path: Path) -> None:
+    seen = {found(tmp_path, 6, Left.SOME_SECTORS, seed) for seed in range(50)}
+    assert seen == {b"\1\1", b"\2\1", b"\1\2", b"\2\2"}
+
+
+def test_a_write_is_torn_at_the_diskssectors() -> None:
+    pieces = sectors(Change(0, 0, SECTOR - 100, bytes(SECTOR + 200)))
+    assert [(piece.offset, len(piece.data or b"")) for piece in pieces] == [
+        (SECTOR - 100, 100),
+        (SECTOR, SECTOR),
+        (2 * SECTOR, 100),
+    ]

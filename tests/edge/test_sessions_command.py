@@ -1,0 +1,158 @@
+"""``hematovision sessions``, beside a device that counts and without one."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks.faults.plug import some_cell
+from edge.store import NewSession, Store, open_reader
+from hematovision.cli import root
+
+NEW = NewSession("slide [red]7[/red]", "Ada", "camera", "best.tflite", "ab" * 32, 0.1, 100)
+LIMIT_S = 10.0
+
+Sessions = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[Store]:
+    """A device at work: session 1 has ended, with 40 cells, one of them corrected; session 2 is open."""
+    with Store(folder) as opened:
+        first = opened.start_session(NEW)
+        for number in range(40):
+            opened.add_cell(first.id, replace(some_cell(number), class_name="neutrophil"), "ab" * 32)
+        opened.flush(LIMIT_S)
+        opened.correct(1, "monocyte", "Bo")
+        opened.end_session(first.id, "stopped")
+        second = opened.start_session(replace(NEW, sample="slide 8"))
+        opened.add_cell(second.id, some_cell(1), "ab" * 32)
+        opened.flush(LIMIT_S)
+        yield opened
+
+
+@pytest.fixture
+def sessions(folder: Path) -> Sessions:
+    def call(*arguments: str, answer: str | None = None) -> Result:
+        return CliRunner().invoke(root, ["sessions", "--folder", str(folder), *arguments], input=answer)
+
+    return call
+
+
+def test_list_shows_the_newest_first(store: Store, sessions: Sessions) -> None:
+    result = sessions("list")
+    assert result.exit_code == 0
+    assert result.output.index("slide 8") < result.output.index("slide [red]7[/red]")
+    assert "open" in result.output and "stopped" in result.output
+    assert "slide [red]7" not in sessions("list", "--limit", "1").output
+    assert [one["session"]["id"] for one in json.loads(sessions("list", "--format", "json").output)] == [2, 1]
+
+
+def test_show_has_both_differentials_and_their_limits(store: Store, sessions: Sessions) -> None:
+    output = sessions("show", "1").output
+    [neutrophils] = [line for line in output.splitlines() if "neutrophil" in line]
+    assert "100.0" in neutrophils and "97.5" in neutrophils and "86–100" in neutrophils
+    assert "classifier's own error comes on top" in output
+    content = json.loads(sessions("show", "1", "--format", "json").output)
+    assert content["differential"]["classified"]["classes"]["neutrophil"]["count"] == 40
+    assert content["differential"]["corrected"]["classes"]["monocyte"]["count"] == 1
+
+
+def test_export_writes_each_form(store: Store, sessions: Sessions, tmp_path: Path) -> None:
+    for form in ("csv", "json", "crops"):
+        result = sessions("export", "1", "--format", form, "--out", str(tmp_path / form))
+        assert result.exit_code == 0, result.output
+    with (tmp_path / "csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 40
+    assert len(json.loads((tmp_path / "json").read_text())["cells"]) == 40
+    assert len(list((tmp_path / "crops" / "neutrophil").iterdir())) == 39
+    assert f"hematovision train fit {tmp_path / 'crops'}@0.3125 --out FOLDER" in result.output
+    again = sessions("export", "1", "--format", "csv", "--out", str(tmp_path / "csv"))
+    assert again.exit_code == 1 and "is there already" in again.output
+
+
+def test_delete_asks_first(store: Store, sessions: Sessions) -> None:
+    refused = sessions("delete", "1", answer="n\n")
+    assert refused.exit_code == 1 and "with its 40 cells for good?" in refused.output
+    with store.read() as reader:
+        assert reader.count_cells(1) == 40
+    assert sessions("delete", "1", answer="y\n").exit_code == 0
+    with store.read() as reader:
+        assert [session.id for session in reader.sessions()] == [2]
+        assert "session 1 deleted" in reader.events()[0].text
+
+
+def test_deleting_beside_a_device_loses_none_of_its_cells(store: Store, sessions: Sessions) -> None:
+    for number in range(2, 100):
+        store.add_cell(2, some_cell(number), "ab" * 32)
+    assert sessions("delete", "1", "--yes").exit_code == 0
+    assert store.flush(LIMIT_S)
+    with store.read() as reader:
+        assert reader.count_cells(2) == 99
+
+
+def test_the_open_session_is_not_deleted(store: Store, sessions: Sessions) -> None:
+    result = sessions("delete", "2", "--yes")
+    assert result.exit_code == 1 and "is open; end it" in result.output
+    with store.read() as reader:
+        assert reader.count_cells(2) == 1
+
+
+def test_backup_copies_a_store_at_work(store: Store, sessions: Sessions, tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    result = sessions("backup", str(tmp_path / "copy" / "hematovision.db"))
+    assert result.exit_code == 0, result.output
+    with open_reader(tmp_path / "copy") as reader:
+        assert reader.count_cells() == 41
+    again = sessions("backup", str(tmp_path / "copy" / "hematovision.db"))
+    assert again.exit_code == 1 and "is there already" in again.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "99"),
+        ("delete", "99", "--yes"),
+        ("export", "99", "--format", "csv", "--out", "out"),
+        ("export", "99", "--format", "crops", "--out", "out"),
+    ],
+)
+def test_a_session_that_is_not_there(
+    store: Store,
+    sessions: Sessions,
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = sessions(*arguments)
+    assert result.exit_code == 1
+    assert (
+        result.output
+        == "Error: session 99: there is none; hematovision sessions list shows those there are\n"
+    )
+    assert not Path("out").exists()
+
+
+def test_without_a_store_there_is_one_line(sessions: Sessions, folder: Path) -> None:
+    for arguments in (("list",), ("show", "1"), ("delete", "1", "--yes"), ("backup", "copy")):
+        result = sessions(*arguments)
+        assert result.exit_code == 1
+        assert result.output.startswith(f"Error: {folder}/hematovision.db: cannot be opened (No such file")
+    assert not folder.exists()
+
+
+def test_the_settings_name_the_folder(store: Store, folder: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f"[store]\nfolder = '{folder}'\n")
+    result = CliRunner().invoke(root, ["sessions", "--config", str(settings), "list"])
+    assert "slide 8" in result.output
