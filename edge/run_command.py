@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 
 from edge.cameras import CAMERA_KINDS, Camera, LostFrame, open_camera
 from edge.cameras.live import UNATTENDED
@@ -143,7 +144,7 @@ def _count(settings: Settings, target: int | None, timing: bool) -> None:
             console=console,
             transient=True,
             # Drawn some times a second, not for every frame.
-            get_renderable=lambda: Group(device.tally.table(), *device.status().notes),
+            get_renderable=lambda: _shown(device),
             # What is said beside the display comes above it, unless it goes to a file.
             redirect_stderr=Console(stderr=True).is_terminal,
         )
@@ -169,6 +170,15 @@ def _count(settings: Settings, target: int | None, timing: bool) -> None:
         raise ended
     if status.lost and not camera.live:  # a live camera gives another
         raise SystemExit(1)
+
+
+def _shown(device: "Device") -> Group:
+    """What the display shows while the run goes on."""
+    status = device.status()
+    lines = list(status.notes)
+    if status.state != "running":
+        lines.append(f"Camera {status.state}{f': {status.reason}' if status.reason else ''}")
+    return Group(device.tally.table(), *map(escape, lines))
 
 
 class _Aside:
