@@ -150,10 +150,10 @@ def unit_text(program: Program, config: Path, writable: Iterable[Path] = ()) -> 
 
 
 def _quoted(word: str) -> str:
-    if not word.isprintable() or "$" in word:
-        raise SettingError(f"{word!r}: a path with such characters cannot stand in a unit; use another one")
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return escaped if word.replace("/", "").replace(".", "").replace("-", "").isalnum() else f'"{escaped}"'
+    if not word.isprintable() or set(word) & set("$'\"\\"):
+        raise SettingError(f"{word!r}: systemd takes no path with such characters; use another one")
+    escaped = word.replace("%", "%%")
+    return f'"{escaped}"' if " " in word else escaped
 
 
 def _inside(path: Path, root: Path) -> Path:

@@ -117,7 +117,7 @@ def test_links_folders_pipes_and_large_files_are_refused_and_none_is_waited_for(
         (link, "is a link"),
         (folder, "is no file"),
         (pipe, "is no file"),
-        (large, "larger than any secret"),
+        (large, "is larger than any secret"),
         (secret / "below", "cannot be read"),
     ):
         with pytest.raises(SettingError, match=f"the secret: {path} {complaint}"):
