@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from edge.store import Reader, open_reader
+from hematovision.errors import StoreError
 
 SLIDE = "path=selftest,width=640,height=480,um_per_pixel=0.2"
 _Value = TypeVar("_Value")
@@ -36,10 +38,10 @@ class Run:
         end = time.monotonic() + limit_s
         while time.monotonic() < end:
             assert self.process.poll() is None, self.log.read_text()
-            if (self.folder / "hematovision.db").exists():
-                with open_reader(self.folder) as reader:
-                    if found := what(reader):
-                        return found
+            # Not before the run has made it.
+            with suppress(StoreError), open_reader(self.folder) as reader:
+                if found := what(reader):
+                    return found
             time.sleep(0.05)
         raise AssertionError(self.log.read_text())
 
