@@ -294,6 +294,8 @@ def _own_path(target: str) -> str:
 
 def _host_name(header: str) -> str | None:
     """The name in a ``Host`` header, without the port; None where it is none."""
+    if "@" in header:
+        return None
     try:
         parts = urlsplit(f"//{header}")
         return parts.hostname and parts.hostname.rstrip(".") if parts.port != 0 else None

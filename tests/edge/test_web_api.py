@@ -7,7 +7,6 @@ import re
 import zipfile
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -37,13 +36,19 @@ class Client:
         self._port = int(address.rstrip("/").rpartition(":")[2])
 
     def ask(
-        self, method: str, path: str, body: Any = None, token: bool = True, **headers: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        token: bool = True,
     ) -> tuple[int, Any]:
         """Status, and the JSON or bytes of the answer."""
+        headers = headers or {}
         if isinstance(body, dict):
             body, headers = json.dumps(body), JSON | headers
         if token:
-            headers["Authorization"] = f"Bearer {self.fed.token}"
+            headers = headers | {"Authorization": f"Bearer {self.fed.token}"}
         connection = HTTPConnection("127.0.0.1", self._port, timeout=20)
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
@@ -78,7 +83,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
             yield Client(app, fed, server.address)
 
 
-def form(**fields: bytes | str) -> dict[str, Any]:
+def form(**fields: bytes | str) -> tuple[bytes, dict[str, str]]:
     """A form with a file, as a browser sends it."""
     parts = []
     for name, value in fields.items():
@@ -86,7 +91,7 @@ def form(**fields: bytes | str) -> dict[str, Any]:
         head = f'Content-Disposition: form-data; name="{name}"' + ('; filename="../../x"' if is_file else "")
         data = value if isinstance(value, bytes) else value.encode()
         parts.append(b"--limit\r\n" + head.encode() + b"\r\n\r\n" + data + b"\r\n")
-    return {"body": b"".join(parts) + b"--limit--\r\n", "Content-Type": "multipart/form-data; boundary=limit"}
+    return b"".join(parts) + b"--limit--\r\n", {"Content-Type": "multipart/form-data; boundary=limit"}
 
 
 def field_jpeg(client: Client) -> bytes:
@@ -219,7 +224,7 @@ def test_sessions_are_started_stopped_and_deleted(client: Client) -> None:
 )
 def test_a_session_that_cannot_be_meant_is_refused(client: Client, body: Any) -> None:
     before = client.fed.device.status().session
-    assert client.ask("POST", "/api/v1/sessions", body, **JSON)[0] == 400
+    assert client.ask("POST", "/api/v1/sessions", body, JSON)[0] == 400
     assert client.fed.device.status().session == before
 
 
@@ -260,7 +265,7 @@ def test_a_correction_keeps_who_when_and_what_was_before(client: Client) -> None
 def test_a_change_that_cannot_be_meant_is_refused(
     client: Client, path: str, body: Any, headers: dict[str, str], status: int
 ) -> None:
-    assert client.ask("POST", f"/api/v1/{path}", body, **headers)[0] == status
+    assert client.ask("POST", f"/api/v1/{path}", body, headers)[0] == status
 
 
 def test_cells_come_a_page_at_a_time(client: Client) -> None:
@@ -291,7 +296,7 @@ def test_a_picture_is_classified_and_comes_back_with_its_cells_boxed(client: Cli
     shown = client.fed.device.wait_frame(-1, 5)
     assert shown is not None
     status, found = client.ask(
-        "POST", "/api/v1/classify", **form(image=field_jpeg(client), um_per_pixel="0.1")
+        "POST", "/api/v1/classify", *form(image=field_jpeg(client), um_per_pixel="0.1")
     )
     assert status == 200
     assert len(found["cells"]) == len(shown[1].cells) > 0
@@ -301,12 +306,12 @@ def test_a_picture_is_classified_and_comes_back_with_its_cells_boxed(client: Cli
 
 
 def test_without_a_scale_it_is_measured_or_the_reason_is_told(client: Client) -> None:
-    status, found = client.ask("POST", "/api/v1/classify", **form(image=field_jpeg(client), um_per_pixel=""))
+    status, found = client.ask("POST", "/api/v1/classify", *form(image=field_jpeg(client), um_per_pixel=""))
     assert (status, found["um_per_pixel_measured"]) == (200, True)
     assert found["um_per_pixel"] == pytest.approx(0.1, rel=0.1)
     noise = np.random.default_rng(1).integers(180, 220, (64, 64, 3), np.uint8)
     _, small = cv2.imencode(".png", noise)
-    status, found = client.ask("POST", "/api/v1/classify", **form(image=small.tobytes()))
+    status, found = client.ask("POST", "/api/v1/classify", *form(image=small.tobytes()))
     assert status == 422
     assert "red cells" in found["error"]
 
@@ -327,7 +332,7 @@ def test_without_a_scale_it_is_measured_or_the_reason_is_told(client: Client) ->
 def test_a_picture_that_cannot_be_used_is_refused(
     client: Client, fields: dict[str, bytes | str], status: int
 ) -> None:
-    assert client.ask("POST", "/api/v1/classify", **form(**fields))[0] == status
+    assert client.ask("POST", "/api/v1/classify", *form(**fields))[0] == status
 
 
 def test_nothing_is_changed_without_the_token(client: Client) -> None:
