@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edge.store.database import FILE_NAME, explained, open_for_reading
 from edge.store.records import Correction, Event, Message, Session, StoredCell
+from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import NotStoredError
 
 if TYPE_CHECKING:
@@ -117,8 +119,13 @@ class Reader:
             "GROUP BY class_name, label",
             (session_id,),
         ).fetchall()
-        classified = Differential().plus(row["class_name"] for row in rows for _ in range(row["cells"]))
-        corrected = Differential().plus(row["label"] for row in rows for _ in range(row["cells"]))
+        counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+        for row in rows:
+            counts[0][row["class_name"]] += row["cells"]
+            counts[1][row["label"]] += row["cells"]
+        classified, corrected = (
+            Differential(tuple(of[name] for name in CLASS_NAMES), of[UNCLASSIFIED]) for of in counts
+        )
         return classified, corrected
 
     def count_cells(self, session_id: int | None = None) -> int:

@@ -28,6 +28,8 @@ BATCH_S = 0.15
 RETRY_S = 1.0
 #: How long somebody who asks for something waits: a SIGTERM leaves 5 s in all.
 ASK_LIMIT_S = 4.0
+#: A disk that takes longer over anything is said to hang.
+HANG_S = 5.0
 #: How often old sessions and free room are looked at.
 HOUSEKEEPING_S = 600.0
 
@@ -101,6 +103,7 @@ class Writer(Thread):
         self._unsaid = 0  # events and messages that did not fit
         self._error: str | None = None
         self._refused_since: datetime | None = None
+        self._busy_since: float | None = None
         # These are the thread's own.
         self._chore: Iterator[None] | None = None
         self._chores_due = 0.0
@@ -169,7 +172,11 @@ class Writer(Thread):
     def counts(self) -> StoreCounts:
         """What became of the cells given."""
         with self._changed:
-            return StoreCounts(self._pending, self._stored, self._not_stored, self._error)
+            error = self._error
+            busy_s = 0.0 if self._busy_since is None else monotonic() - self._busy_since
+            if error is None and busy_s > HANG_S:
+                error = f"{self._path}: the disk has not answered for {busy_s:.0f} s; check it"
+            return StoreCounts(self._pending, self._stored, self._not_stored, error)
 
     def finish(self, limit_s: float = STOP_LIMIT_S) -> None:
         """Write what is left, once, and end.
@@ -205,7 +212,7 @@ class Writer(Thread):
                 self._error = f"the store's thread {self._ending()}"
         finally:
             with self._changed:
-                self._ended = True
+                self._ended, self._busy_since = True, None
                 self._items.clear()
                 self._not_stored, self._pending = self._not_stored + self._pending, 0
                 for wish in self._wishes:
@@ -228,11 +235,13 @@ class Writer(Thread):
     def _wait(self) -> bool:
         """Wait until there is something to do; whether the end has come."""
         with self._changed:
+            self._busy_since = None
             while not self._closing and not self._wishes:
                 left = min(self._items_due, self._chores_due) - monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
+            self._busy_since = monotonic()
             return self._closing
 
     def _write_items(self, everything: bool) -> None:
@@ -248,7 +257,7 @@ class Writer(Thread):
             try:
                 with transaction(self._connection):
                     orphans = [item for item in batch if not self._write(item)]
-            except sqlite3.ProgrammingError:
+            except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
                 raise  # a fault of ours
             except sqlite3.DatabaseError as error:
                 self._refused(error)
@@ -257,19 +266,21 @@ class Writer(Thread):
 
     def _write(self, item: Item) -> bool:
         """Write one item; whether it could be: what belongs to a session deleted meanwhile cannot."""
+        if isinstance(item, Message):
+            insert_message(self._connection, item)
+            return True
+        if isinstance(item, DroppedMessages):
+            drop_messages(self._connection, item.ids)
+            return True
         try:
-            if isinstance(item, NewCell):
-                cell = insert_cell(self._connection, item)
-                for message in self._messages_of(cell) if self._messages_of else ():
-                    insert_message(self._connection, message)
-            elif isinstance(item, NewEvent):
+            if isinstance(item, NewEvent):
                 insert_event(self._connection, item.at, item.session_id, item.kind, item.text)
-            elif isinstance(item, Message):
-                insert_message(self._connection, item)
-            else:
-                drop_messages(self._connection, item.ids)
+                return True
+            cell = insert_cell(self._connection, item)
         except sqlite3.IntegrityError:
             return False
+        for message in self._messages_of(cell) if self._messages_of else ():
+            insert_message(self._connection, message)
         return True
 
     def _written(self, batch: list[Item], orphans: list[Item]) -> None:
@@ -337,7 +348,9 @@ class Writer(Thread):
             return
         except StopIteration:
             pass
-        except (sqlite3.OperationalError, OSError) as error:
+        except sqlite3.ProgrammingError:
+            raise  # a fault of ours
+        except (sqlite3.DatabaseError, OSError) as error:
             text = f"old sessions and free room could not be seen to: {reason_of(error)}"
             self.give(NewEvent(datetime.now(UTC), None, "store", text))
         self._chore, self._chores_due = None, monotonic() + HOUSEKEEPING_S

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import cv2
 import numpy as np
@@ -367,6 +367,26 @@ def test_a_writer_that_fails_does_so_loudly(folder: Path) -> None:
         assert counts.error is not None and "a fault of ours" in counts.error
         with pytest.raises(StoreError, match="a fault of ours"):
             store.end_session(session.id, "")
+
+
+def test_a_disk_that_hangs_is_said_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "HANG_S", 0.05)
+    answers = Event()
+
+    def hang(cell: StoredCell) -> Sequence[Message]:
+        answers.wait(LIMIT_S)
+        return []
+
+    with Store(folder, messages=hang) as store:
+        add_cells(store, store.start_session(NEW).id, 1)
+        assert not store.flush(0.3)
+        error = store.counts().error
+        assert error is not None and "has not answered" in error
+        with pytest.raises(StoreError, match=r"did not answer within 0\.1 s, nothing was changed"):
+            store._writer.ask(lambda connection: None, limit_s=0.1)
+        answers.set()
+        assert store.flush(LIMIT_S)
+        assert store.counts() == StoreCounts(0, 1, 0, None)
 
 
 def test_after_its_end_nothing_is_taken(folder: Path) -> None:
