@@ -1,12 +1,15 @@
 """The pages: what a person in the lab sees and steers. Each is whole without scripts."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
 from flask.blueprints import BlueprintSetupState
+from jinja2 import StrictUndefined
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response
@@ -37,6 +40,7 @@ CELLS_A_PAGE, SESSIONS_A_PAGE, EVENTS_A_PAGE = 60, 50, 50
 MOST_COMPARED = 10
 _SESSIONS_TO_CHOOSE = 200
 _RESULTS_KEPT = 8
+_FILTER_KEYS = ("session", "class", "from", "to", "corrected")
 
 pages = Blueprint("pages", __name__)
 for _name, _write in FILTERS.items():
@@ -46,7 +50,9 @@ for _name, _write in FILTERS.items():
 @pages.record_once
 def _prepare(state: BlueprintSetupState) -> None:
     # A page is asked for again every second: without the empty lines that the templates would leave.
-    state.app.jinja_env.trim_blocks = state.app.jinja_env.lstrip_blocks = True
+    environment = state.app.jinja_env
+    environment.trim_blocks = environment.lstrip_blocks = True
+    environment.undefined = StrictUndefined
     # What was found in the last pictures, so that reloading a result does not send the picture again.
     state.app.extensions["classified"] = deque(maxlen=_RESULTS_KEPT)
 
@@ -134,7 +140,7 @@ def cells() -> str:
         classified, corrected = reader.differential(session.id) if session else (None, None)
     if session is not None and session not in sessions:
         sessions.append(session)
-    here = {key: value for key, value in request.args.items() if key != "after"}
+    here = {key: request.args[key] for key in _FILTER_KEYS if key in request.args}
     shown = found[:CELLS_A_PAGE]
     return render_template(
         "cells.html",
@@ -145,8 +151,8 @@ def cells() -> str:
         classified=classified,
         corrected=corrected,
         here=request.full_path,
-        first_url=None if after is None else url_for(".cells", **here),
-        next_url=url_for(".cells", **here, after=shown[-1].id) if len(found) > len(shown) else None,
+        first_url=None if after is None else _address(".cells", here),
+        next_url=_address(".cells", here | {"after": shown[-1].id}) if len(found) > len(shown) else None,
     )
 
 
@@ -342,6 +348,11 @@ def device() -> str:
         events=shown,
         next_url=url_for(".device", before=shown[-1].id) if len(found) > len(shown) else None,
     )
+
+
+def _address(endpoint: str, query: Mapping[str, object]) -> str:
+    # Not as keywords of url_for, some of which mean something else.
+    return f"{url_for(endpoint)}?{urlencode(query)}"
 
 
 def _whole(text: str) -> int:

@@ -1,10 +1,13 @@
 """A real device with store, model and page, fed by the test with frames of the phantom."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 
 from flask import Flask
 
@@ -21,6 +24,7 @@ from hematovision.model_file import read_model_file
 
 CAMERA = "phantom:width=960,height=720"
 UM_PER_PIXEL = 0.1
+PLACES = 6
 
 
 class FedDevice:
@@ -37,9 +41,9 @@ class FedDevice:
         return create_app(self.device, self.store, self.device.settings)
 
     def feed(self, frames: int) -> None:
-        """So many frames, each of another place, as a supervisor gives them."""
-        for frame in islice(phantom_frames(), 0, 3 * frames, 3):
-            self.device.saw(self._line.see(frame))
+        """So many frames, up to `PLACES`, each of another place, as a supervisor gives them."""
+        for frame in places()[:frames]:
+            self.device.saw(self._line.see(dataclasses.replace(frame, monotonic=monotonic())))
         assert self.store.flush(10)
 
     @contextmanager
@@ -75,6 +79,12 @@ def phantom_frames() -> Iterator[Frame]:
         for frame in camera.frames():
             assert isinstance(frame, Frame)
             yield frame
+
+
+@cache
+def places() -> Sequence[Frame]:
+    """Frames of places that are apart."""
+    return [*islice(phantom_frames(), 0, 3 * PLACES, 3)]
 
 
 @contextmanager
