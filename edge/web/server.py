@@ -97,11 +97,11 @@ class _Request(HTTPRequestParser):
         super().parse_header(header_plus)
         if self.path not in UPLOAD_PATHS or self.body_rcv is None:
             return
-        if len(self.adj.uploading) >= UPLOADS:
+        if len(self.adj.uploading) < UPLOADS:
+            self.adj.uploading.add(self)
+        else:
             self.error = _BusyError(f"{UPLOADS} pictures are on their way already; try again")
             self.completed = True
-            return
-        self.adj.uploading.add(self)
         self.adj = self.adj.large or self.adj
 
 
@@ -134,6 +134,11 @@ class _Channel(HTTPChannel):
     def __init__(self, *args: Any, **more: Any) -> None:
         self._since = monotonic()  # when it began to wait for what it waits for
         super().__init__(*args, **more)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an answer is made or on its way out."""
+        return bool(self.requests or self.total_outbufs_len)
 
     def is_overdue(self, now: float) -> bool:
         """Whether the client let its time pass."""
@@ -245,7 +250,7 @@ class PageServer:
             raise
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue is no news
         threads = self._settings.viewers + SPARE_THREADS
-        limits = _Limits(threads, max_request_bytes(self._settings, "/"))
+        self._limits = limits = _Limits(threads, max_request_bytes(self._settings, "/"))
         limits.large = _Limits(threads, max_request_bytes(self._settings, min(UPLOAD_PATHS)))
         self._tasks = ThreadedTaskDispatcher()
         self._tasks.set_thread_count(threads)
@@ -278,14 +283,22 @@ class PageServer:
         return self._error
 
     def close(self) -> None:
-        """End the streams, let short answers go out, cut off the rest. Raises `StuckThreadError`."""
+        """End the streams, let short answers go out, cut off the rest; may be called more than once.
+
+        Raises:
+            StuckThreadError: the server's thread does not end.
+        """
         self._web.live.close()
+        if self._stopping:
+            return
         self._stopping = True
         self._server.pull_trigger()
         self._thread.join(STOP_LIMIT_S)
         if self._thread.is_alive():
             raise StuckThreadError(f"the thread '{self._thread.name}' did not stop; end the process")
         self._tasks.shutdown(timeout=_STOP_S)
+        if not self._tasks.threads:
+            self._server.trigger.close()  # else whoever ends later would write to what has its number then
 
     def _listen(self) -> socket.socket:
         host, port = self._settings.host.strip("[]"), self._port
@@ -317,15 +330,18 @@ class PageServer:
                 self._serve_once()
             self._server.accepting = False
             end = monotonic() + _STOP_S
-            while monotonic() < end and any(one.requests for one in self._channels()):
+            while monotonic() < end and any(one.is_busy for one in self._channels()):
                 self._serve_once(0.02)
         except Exception as error:
             self._error = error
             raise  # to the log
         finally:
             for channel in self._channels():
-                channel.cut_off()
-            self._server.close()
+                if channel.is_busy:
+                    channel.cut_off()
+                else:
+                    channel.handle_close()
+            wasyncore.dispatcher.close(self._server)
 
     def _serve_once(self, wait_s: float = _LOOP_S) -> None:
         wasyncore.poll2(wait_s, self._map)

@@ -1,0 +1,265 @@
+"""The page's server: whoever is slow, silent, greedy or wrong holds up nobody else."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from time import monotonic, sleep
+
+import pytest
+
+from edge.config import WebSettings
+from edge.web import create_app, server
+from edge.web.context import Web
+from edge.web.server import PageServer
+from hematovision.errors import SettingError
+from tests.edge.fed_device import FedDevice, fed_device
+
+GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SMALL = 4096
+
+
+class Served:
+    """A page that is served, and clients of every kind."""
+
+    def __init__(self, fed: FedDevice, page: PageServer, web: Web) -> None:
+        self.fed, self.page, self.web = fed, page, web
+        self.port = int(page.address.rstrip("/").rpartition(":")[2])
+        self._undo = ExitStack()
+
+    def connect(self, data: bytes = b"", buffer: int | None = None) -> socket.socket:
+        """A client that has sent something."""
+        client = self._undo.enter_context(socket.socket())
+        if buffer is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        client.settimeout(10)
+        client.connect(("127.0.0.1", self.port))
+        client.sendall(data)
+        return client
+
+    def status_of(self, data: bytes) -> tuple[int, bytes]:
+        """What a request is answered with: status and body."""
+        client = self.connect(data)
+        head, _, body = read_all(client).partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
+
+    def is_well(self) -> bool:
+        return (
+            self.status_of(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") % b"/healthz")[0] == 200
+        )
+
+    def close(self) -> None:
+        self._undo.close()
+
+
+def read_all(client: socket.socket) -> bytes:
+    """All that comes until the server ends it."""
+    parts = []
+    while part := client.recv(1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture(scope="module")
+def fed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FedDevice]:
+    with fed_device(tmp_path_factory.mktemp("state")) as fed:
+        fed.feed(1)
+        yield fed
+
+
+@pytest.fixture
+def serve(fed: FedDevice) -> Iterator[Serve]:
+    """Serves the page with other settings."""
+    with ExitStack() as undo:
+
+        def make(**settings: object) -> Served:
+            web = WebSettings(**settings)  # type: ignore[arg-type]
+            app = create_app(fed.device, fed.store, replace(fed.device.settings, web=web))
+            page = undo.enter_context(PageServer(app, web, any_port=True))
+            served = Served(fed, page, app.extensions["hematovision"])
+            undo.callback(served.close)
+            return served
+
+        yield make
+
+
+def until(condition: Callable[[], bool], limit_s: float = 10.0) -> bool:
+    end = monotonic() + limit_s
+    while not condition() and monotonic() < end:
+        sleep(0.02)
+    return condition()
+
+
+def post(path: str, length: int, body: bytes = b"", more: str = "") -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{more}\r\n".encode() + body
+    )
+
+
+def test_every_viewer_gets_pictures_and_one_too_many_is_told(serve: Serve) -> None:
+    served = serve(viewers=3)
+    with served.fed.feeding(0.02):
+        viewers = [served.connect(GET % b"/live.mjpg") for _ in range(3)]
+        for viewer in viewers:
+            seen = b""
+            while seen.count(b"image/jpeg") < 3:
+                seen += viewer.recv(1 << 16)
+        status, body = served.status_of(
+            GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") % b"/live.mjpg"
+        )
+        assert status == 503
+        assert "3 are watching already" in json.loads(body)["error"]
+        viewers[0].close()
+        assert until(lambda: served.web.live.viewers == 2)
+        assert served.is_well()
+
+
+def test_a_viewer_that_does_not_read_is_cut_off_and_holds_up_nobody(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SEND_S", 0.5)
+    monkeypatch.setattr(server, "_LOOP_S", 0.05)
+    served = serve(viewers=2)
+    with served.fed.feeding(0.02):
+        deaf = served.connect(GET % b"/live.mjpg", SMALL)
+        reader = served.connect(GET % b"/live.mjpg")
+        while served.web.traffic.cut_off == 0:
+            assert reader.recv(1 << 16)  # it goes on for who reads
+        assert until(lambda: served.web.live.viewers == 1)
+        assert served.is_well()
+        with pytest.raises(ConnectionResetError):
+            while True:
+                assert deaf.recv(1 << 16)
+
+
+def test_what_is_kept_for_a_viewer_that_does_not_read_is_a_picture_or_two(serve: Serve) -> None:
+    served = serve(viewers=1)
+    with served.fed.feeding(0.02):
+        served.connect(GET % b"/live.mjpg", SMALL)
+        assert until(lambda: served.web.live.encoded > 12)
+    channels = served.page._channels()
+    picture = len(
+        served.status_of(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") % b"/live.jpg")[1]
+    )
+    assert max(channel.total_outbufs_len for channel in channels) <= 64 * 1024 + 2 * max(picture, 64 * 1024)
+
+
+def test_whoever_goes_away_is_noticed_also_while_the_camera_gives_nothing(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.web.live._REPEAT_S", 0.05)
+    served = serve(viewers=1)
+    viewer = served.connect(GET % b"/live.mjpg")
+    assert until(lambda: served.web.live.viewers == 1)
+    viewer.close()
+    assert until(lambda: served.web.live.viewers == 0)
+
+
+def test_streams_end_when_the_page_is_closed(serve: Serve) -> None:
+    served = serve(viewers=2)
+    with served.fed.feeding(0.02):
+        viewer, deaf = (served.connect(GET % b"/live.mjpg", buffer) for buffer in (None, SMALL))
+        assert until(lambda: served.web.live.viewers == 2)
+        viewer.recv(1 << 16)
+        served.page.close()
+        read_all(viewer)
+    assert served.web.live.viewers == 0
+    with pytest.raises(ConnectionRefusedError):
+        served.connect()
+    deaf.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost:",
+        post("/api/v1/sessions", 5000, b"{"),
+        post("/api/v1/classify", 5_000_000, b"x" * 10_000),
+    ],
+)
+def test_a_request_that_does_not_come_is_not_waited_for(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setattr(server, "HEADER_S", 0.2)
+    monkeypatch.setattr(server, "_LOOP_S", 0.05)
+    served = serve()
+    client = served.connect(data)
+    assert until(lambda: served.web.traffic.cut_off == 1)
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    assert served.is_well()
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "status"),
+    [("/api/v1/sessions", 70_000, 413), ("/healthz", 10**15, 413), ("/api/v1/classify", 21_000_000, 413)],
+)
+def test_too_much_is_refused_before_it_comes(serve: Serve, path: str, length: int, status: int) -> None:
+    got, body = serve().status_of(post(path, length))
+    assert got == status
+    assert set(json.loads(body)) == {"error"}
+
+
+def test_who_sends_too_much_gets_to_read_why(serve: Serve) -> None:
+    client = serve().connect()
+    client.sendall(post("/api/v1/classify", 60_000_000))
+    for _ in range(30):
+        client.sendall(b"x" * 100_000)
+    assert b" 413 " in read_all(client)
+
+
+def test_a_body_without_an_end_is_refused_at_its_limit(serve: Serve) -> None:
+    client = serve().connect(
+        b"POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    client.sendall((b"1000\r\n" + b"x" * 0x1000 + b"\r\n") * 20)
+    assert b" 413 " in read_all(client)
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno header\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET / HTTP/1.0\r\n\r\n", 400),
+    ],
+)
+def test_what_is_no_request_is_told_so(serve: Serve, data: bytes, status: int) -> None:
+    assert serve().status_of(data)[0] == status
+
+
+def test_only_some_pictures_are_on_their_way_at_a_time(serve: Serve) -> None:
+    served = serve()
+    under_way = [served.connect(post("/api/v1/classify", 1_000_000, b"x")) for _ in range(server.UPLOADS)]
+    assert until(lambda: len(served.page._limits.uploading) == server.UPLOADS)
+    status, body = served.status_of(post("/api/v1/classify", 1_000_000))
+    assert status == 503
+    assert "on their way" in json.loads(body)["error"]
+    assert served.is_well()
+    under_way.pop().close()
+    assert until(lambda: len(served.page._limits.uploading) == server.UPLOADS - 1)
+
+
+def test_where_it_cannot_listen_is_told_at_once(fed: FedDevice, serve: Serve) -> None:
+    taken = serve().port
+    for web, why in (
+        (WebSettings(port=taken), "another program uses it"),
+        (WebSettings(host="192.0.2.1"), "no such address"),
+        (WebSettings(host="no.such.host.invalid"), "not known"),
+    ):
+        app = create_app(fed.device, fed.store, replace(fed.device.settings, web=web))
+        with pytest.raises(SettingError, match=why):
+            PageServer(app, web).__enter__()
+
+
+def test_the_address_is_what_a_browser_opens(serve: Serve) -> None:
+    assert serve().page.address.startswith("http://127.0.0.1:")
+    assert serve(host="::1").page.address.startswith("http://[::1]:")
