@@ -291,7 +291,7 @@ def plot_samples(samples: Sequence[Sample], path: Path) -> None:
     size.set(ylabel="size, MB", xlabel="minutes")
     size.legend()
     for panel in (memory, age, size):
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.1 * panel.dataLim.ymax)
         panel.margins(x=0)
         watched = panel.fill_between(
             minutes,
