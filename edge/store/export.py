@@ -7,10 +7,11 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -183,24 +184,24 @@ def write_crops(reader: Reader, session_id: int, folder: Path) -> LabelledCrops:
     counts: Counter[str] = Counter()
     um_per_pixel = 0.0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise StoreError(f"{name}: is there already and not empty; give another name")
-        with reader.unchanging():
+        if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+            raise StoreError(f"{name}: is there already and not an empty folder; give another name")
+        with _beside(folder) as unfinished, reader.unchanging():
             for place, jpeg in labelled_crops(reader, session_id):
-                path = folder / place
-                path.parent.mkdir(exist_ok=True)
+                path = unfinished / place
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(jpeg)
                 counts[path.parent.name] += 1
                 # One model names all cells of a session, so all crops are of one scale.
                 um_per_pixel = um_per_pixel or _scale(jpeg, session)
             unclassified = reader.differential(session_id)[1].unclassified
+            if not counts:
+                raise StoreError(
+                    f"{name}: no cell of session {session_id} has a class; there is nothing to learn from"
+                )
+            unfinished.rename(folder)
     except OSError as error:
         raise _not_written(name, error) from error
-    if not counts:
-        raise StoreError(
-            f"{name}: no cell of session {session_id} has a class; there is nothing to learn from"
-        )
     return LabelledCrops(counts, unclassified, um_per_pixel)
 
 
@@ -212,9 +213,7 @@ def _write_text(
     if os.path.lexists(path):
         raise StoreError(f"{name}: is there already; give another name")
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as place:
-            unfinished = Path(place) / path.name
-            file: IO[str]
+        with _beside(path) as unfinished:
             with unfinished.open("x", encoding="utf-8", newline="") as file:
                 with reader.unchanging():
                     file.writelines(pieces_of(reader, session_id))
@@ -223,6 +222,13 @@ def _write_text(
             unfinished.rename(path)
     except OSError as error:
         raise _not_written(name, error) from error
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A place on the same disk, where what is to be at a path is made before it gets its name."""
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}-") as place:
+        yield Path(place) / "unfinished"
 
 
 def _not_written(name: str, error: OSError) -> StoreError:

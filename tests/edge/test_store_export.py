@@ -99,6 +99,7 @@ def test_a_session_without_cells_is_exported_too(tmp_path: Path) -> None:
         assert json.loads("".join(json_text(reader, session)))["cells"] == []
         with pytest.raises(StoreError, match="nothing to learn from"):
             write_crops(reader, session, tmp_path / "crops")
+    assert not [path for path in tmp_path.iterdir() if "crops" in path.name]
 
 
 @pytest.mark.parametrize("export", [csv_text, json_text, labelled_crops])
@@ -126,9 +127,15 @@ def test_no_file_is_overwritten(reader: Reader, tmp_path: Path, write: object) -
 def test_no_folder_is_added_to(reader: Reader, tmp_path: Path) -> None:
     (tmp_path / "crops").mkdir()
     (tmp_path / "crops" / "mine.txt").write_text("mine")
-    with pytest.raises(StoreError, match="not empty"):
+    with pytest.raises(StoreError, match="not an empty folder"):
         write_crops(reader, 1, tmp_path / "crops")
     assert [path.name for path in (tmp_path / "crops").iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_folder_is_filled(reader: Reader, tmp_path: Path) -> None:
+    (tmp_path / "crops").mkdir()
+    assert write_crops(reader, 1, tmp_path / "crops").counts == {"neutrophil": 1, "lymphocyte": 1}
+    assert len(list((tmp_path / "crops").rglob("*.jpg"))) == 2
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(reader: Reader, tmp_path: Path) -> None:
