@@ -8,13 +8,12 @@ sent again, with the id that it had. Nothing is received: there is no command to
 """
 
 import random
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from threading import Event
 from time import monotonic
-from typing import NamedTuple
 
 from edge.broker import Connection, Disconnected
 from edge.config import MqttSettings, state_folder
@@ -23,6 +22,7 @@ from edge.differential import classifier_error
 from edge.health import Health, read_health
 from edge.home_assistant import discovery
 from edge.messages import OFFLINE, ONLINE, Topics, cell_messages, differential_message, health_message
+from edge.outbox import Outbox
 from edge.store import Message, Session, Store
 from edge.threads import Closed, Handover, Worker
 from hematovision import __version__
@@ -30,16 +30,12 @@ from hematovision.errors import SettingError, StoreError
 
 __all__ = ["Publisher", "PublisherStatus", "Times", "cell_messages"]
 
-# Rows of the outbox held in memory at a time, and acknowledged rows deleted at a time.
-_PAGE, _BATCH = 200, 100
-# How often an empty outbox is looked into, its rows are counted, and rows are deleted that are few.
-_POLL_S, _COUNT_S, _DROP_S = 0.5, 2.0, 0.2
 # The longest that one turn of the network takes, hence that a stop goes unnoticed.
 _TURN_S = 0.2
 # How often the device is looked at for something new.
 _LOOK_S = 1.0
-# Kind of the events written here.
-_EVENT = "messages"
+# What the device says of them is of this kind.
+_KIND = "messages"
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Times:
     ``silence_s``: for the first acknowledgement of what was published. ``store_pause_s``: before a store
     that failed is asked again. ``differential_s``: between two differentials at least. ``health_s``: between
     two messages about the machine, unless its state changes. ``stop_s``: for the thread to end,
-    ``farewell_s`` of it for the broker to hear that.
+    ``farewell_s`` of it for the last counts and a goodbye.
     """
 
     open_s: float = 5.0
@@ -64,7 +60,7 @@ class Times:
     differential_s: float = 3.0
     health_s: float = 30.0
     stop_s: float = 1.0
-    farewell_s: float = 0.4
+    farewell_s: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -104,12 +100,14 @@ class Publisher:
         self._store = store
         self._times = times or Times()
         self._topics = Topics.of(settings)
-        self._outbox = _Outbox(store)
+        self._offline = Message(self._topics.status, OFFLINE, retain=True)
+        self._outbox = Outbox(store)
         self._news = _News(self._topics, device, self._times)
         self._connected_at: float | None = None
         self._wrong: dict[str, str] = {}
         self._told: set[str] = set()
         self._ask_store_at = 0.0
+        self._error: BaseException | None = None
         self._calling = False
         self._stopping = Event()
         self._done: Handover[None] = Handover()
@@ -134,6 +132,11 @@ class Publisher:
             queued=self._outbox.queued,
             sent=self._outbox.sent,
         )
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it early; None while it works, whether there is a broker or not."""
+        return self._error
 
     def close(self) -> None:
         """Say goodbye to the broker and end; what is in the outbox is sent after the next start.
@@ -161,6 +164,7 @@ class Publisher:
         try:
             self._keep_publishing()
         except BaseException as error:
+            self._error = error
             self._say(
                 "thread", f"sending has ended ({type(error).__name__}: {error}); start the device again"
             )
@@ -181,6 +185,7 @@ class Publisher:
                     pause = self._times.pause_s
                 self._wait(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, longest)
+        self._put_news(at_once=True)
 
     def _publish(self) -> None:
         """Connect and publish until the publisher is stopped. Raises `Disconnected` and `SettingError`."""
@@ -194,28 +199,45 @@ class Publisher:
             self._greet(connection)
             while not self._stopping.is_set():
                 self._ask_store()
-                while connection.room and (row := self._outbox.next()):
-                    connection.publish(row.message, row.id)
+                self._send(connection)
                 connection.turn(_TURN_S)
                 self._collect(connection)
-            connection.close(Message(self._topics.status, OFFLINE, retain=True), self._times.farewell_s)
-            self._outbox.acknowledged(connection.taken())
-            self._ask_store()
+            self._part(connection)
         finally:
             self._calling = False
             connection.cut()
 
+    def _part(self, connection: Connection) -> None:
+        """Send the last counts, where the outbox is short enough for that, and say goodbye."""
+        until = monotonic() + self._times.farewell_s
+        self._put_news(at_once=True)
+        try:
+            if self._store.flush(self._times.farewell_s / 2):
+                self._outbox.read(inf)
+        except StoreError as error:
+            self._say("store", str(error))
+        while self._outbox.under_way and monotonic() < until:
+            self._send(connection)
+            connection.turn(_TURN_S / 4)
+            self._collect(connection)
+        connection.close(self._offline, max(until - monotonic(), _TURN_S))
+        self._outbox.acknowledged(connection.taken())
+        self._outbox.drop(inf)
+
+    def _send(self, connection: Connection) -> None:
+        while connection.room and (row := self._outbox.next()):
+            connection.publish(row.message, row.id)
+
     def _new_connection(self) -> Connection:
-        will = Message(self._topics.status, OFFLINE, retain=True)
-        return Connection(self._settings, f"hematovision-{self._topics.device}", will)
+        return Connection(self._settings, f"hematovision-{self._topics.device}", will=self._offline)
 
     def _greet(self, connection: Connection) -> None:
         """The broker is there: tell it so, and begin with the oldest row."""
         self._outbox.begin()
         self._connected_at = monotonic()
-        self._wrong.pop("broker", None)
+        self._wrong.clear()
         self._told.clear()
-        self._store.add_event(_EVENT, f"connected to {connection.where}")
+        self._device.say(_KIND, f"connected to {connection.where}")
         if self._settings.discovery:
             has_temperature = self._news.health().temperature_c is not None
             model = self._device.model.path.name
@@ -228,7 +250,7 @@ class Publisher:
             if refused.row is not None:
                 self._outbox.refused(monotonic() + self._times.longest_pause_s)
             self._say(
-                "topic",
+                "discovery" if refused.row is None else "topic",
                 f"the broker refuses messages on {refused.topic} ({refused.why}); "
                 "allow this device to write there",
             )
@@ -250,101 +272,26 @@ class Publisher:
         if now < self._ask_store_at:
             return
         try:
-            self._outbox.drop(now, everything=self._stopping.is_set())
-            if self._stopping.is_set():
-                return
-            if self._connected_at is not None:
-                self._outbox.read(now)
+            self._outbox.drop(now)
+            if self._connected_at is not None and self._outbox.read(now):
+                self._wrong.pop("topic", None)
             self._outbox.count(now)
-            if news := self._news.due(now):
-                self._store.put_messages(news)
+            self._put_news()
             self._wrong.pop("store", None)
         except StoreError as error:
             self._ask_store_at = now + self._times.store_pause_s
             self._say("store", str(error))
 
+    def _put_news(self, at_once: bool = False) -> None:
+        if news := self._news.due(monotonic(), at_once):
+            self._store.put_messages(news)
+
     def _say(self, what: str, text: str) -> None:
-        """Show that something is wrong; it is an event once, until there is a connection again."""
+        """Show that something is wrong; the device says it once, until there is a connection again."""
         self._wrong[what] = text
         if text not in self._told and not self._stopping.is_set():
             self._told.add(text)
-            self._store.add_event(_EVENT, text)
-
-
-class _Row(NamedTuple):
-    id: int
-    message: Message
-
-
-class _Outbox:
-    """What is in memory of the outbox: a page of it, and ids, however much waits there."""
-
-    def __init__(self, store: Store) -> None:
-        self.queued = 0
-        self.sent = 0
-        self._store = store
-        self._page: deque[_Row] = deque()
-        self._in_flight = 0
-        self._acknowledged: list[int] = []
-        self._read_to = 0
-        self._read_again_at: float | None = None
-        self._read_at = self._counted_at = self._dropped_at = float("-inf")
-
-    def begin(self) -> None:
-        """Begin again with the oldest row: a connection forgets what was not acknowledged on the last."""
-        self._page.clear()
-        self._in_flight = self._read_to = 0
-        self._read_again_at = None
-        self._read_at = float("-inf")
-
-    def next(self) -> _Row | None:
-        """The next row to be published; None where there is none in memory."""
-        if not self._page:
-            return None
-        self._in_flight += 1
-        return self._page.popleft()
-
-    def acknowledged(self, rows: Sequence[int]) -> None:
-        """These are the broker's now."""
-        self._in_flight -= len(rows)
-        self.sent += len(rows)
-        self._acknowledged += rows
-
-    def refused(self, read_again_at: float) -> None:
-        """One was refused; it stays, and is read again at that time."""
-        self._in_flight -= 1
-        self._read_again_at = self._read_again_at or read_again_at
-
-    def drop(self, now: float, everything: bool = False) -> None:
-        """Delete what was acknowledged, not each row by itself unless ``everything`` has to go now."""
-        due = everything or len(self._acknowledged) >= _BATCH or now >= self._dropped_at + _DROP_S
-        if self._acknowledged and due:
-            self._store.drop_messages(self._acknowledged)
-            self._acknowledged = []
-            self._dropped_at = now
-
-    def read(self, now: float) -> None:
-        """Read the next page where the last one is published."""
-        if self._page or now < self._read_at + _POLL_S or len(self._acknowledged) >= _BATCH:
-            return
-        nothing_out = not self._in_flight and not self._acknowledged
-        if not self._read_to and not nothing_out:
-            return  # or rows that the broker has would be read again
-        if self._read_again_at is not None and now >= self._read_again_at and nothing_out:
-            self._read_to, self._read_again_at = 0, None
-        with self._store.read() as reader:
-            self._page.extend(_Row(*row) for row in reader.messages(_PAGE, after_id=self._read_to))
-        if self._page:
-            self._read_to = self._page[-1].id
-        else:
-            self._read_at = now
-
-    def count(self, now: float) -> None:
-        """Count the rows, where that was a while ago."""
-        if now >= self._counted_at + _COUNT_S:
-            with self._store.read() as reader:
-                self.queued = reader.count_messages()
-            self._counted_at = now
+            self._device.say(_KIND, text)
 
 
 class _News:
@@ -356,7 +303,7 @@ class _News:
         self._times = times
         self._note = classifier_error(device.manifest.accuracy)
         self._session: Session | None = None
-        self._looked_at = self._counted_at = self._health_at = float("-inf")
+        self._looked_at = self._counted_at = self._health_at = -inf
         self._counted: object = None
         self._state: State | None = None
 
@@ -364,18 +311,22 @@ class _News:
         """The machine's."""
         return read_health(state_folder(self._device.settings))
 
-    def due(self, now: float) -> list[Message]:
-        """Messages for the outbox: the differential where it changed, the health from time to time."""
-        if now < self._looked_at + _LOOK_S:
+    def due(self, now: float, at_once: bool = False) -> list[Message]:
+        """Messages for the outbox: the differential where it changed, the health from time to time.
+
+        ``at_once``: what has changed does not wait until it may again.
+        """
+        if now < self._looked_at + _LOOK_S and not at_once:
             return []
         self._looked_at = now
         status = self._device.status()
-        return [*self._differential(status, now), *self._health(status, now)]
+        return [*self._differential(status, now, at_once), *self._health(status, now)]
 
-    def _differential(self, status: DeviceStatus, now: float) -> Sequence[Message]:
+    def _differential(self, status: DeviceStatus, now: float, at_once: bool) -> Sequence[Message]:
         self._session = status.session or self._session
         counted = self._session and self._session.id, status.session is None, status.differential
-        if counted == self._counted or now < self._counted_at + self._times.differential_s:
+        too_early = now < self._counted_at + self._times.differential_s and not at_once
+        if counted == self._counted or too_early:
             return []
         self._counted, self._counted_at = counted, now
         return [differential_message(self._topics, status, self._session, self._note)]

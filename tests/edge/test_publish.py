@@ -265,6 +265,27 @@ def test_the_differential_says_what_its_limits_leave_out_and_not_who_counts(
 
 
 @pytest.mark.mosquitto
+def test_the_end_of_a_session_at_the_end_of_the_run_still_goes_out(bench: Bench, heard: Heard) -> None:
+    with bench.publisher():
+        until(lambda: heard.on("differential") and heard.on("health"))
+        bench.count(3)
+        bench.device.finish("the run was stopped")
+    until(lambda: heard.on("status")[-1] == b"offline")
+    assert not heard.on("differential")[-1]["open"]
+    assert heard.on("health")[-1]["state"] == "stopping"
+    assert sorted(heard.cells()) == [1, 2, 3]
+    assert bench.waiting() == []
+
+
+def test_without_a_broker_the_end_of_a_session_waits_too(lonely: Bench) -> None:
+    with lonely.publisher():
+        sleep(0.2)
+        lonely.device.finish("the run was stopped")
+    last = [json.loads(message.payload) for message in lonely.waiting() if "differential" in message.topic]
+    assert [message["open"] for message in last] == [False]
+
+
+@pytest.mark.mosquitto
 def test_another_state_of_the_camera_is_published_at_once(bench: Bench, heard: Heard) -> None:
     with bench.publisher():
         until(lambda: heard.on("health"))
@@ -515,6 +536,7 @@ def test_what_ends_it_early_is_shown_and_raised(lonely: Bench, monkeypatch: pyte
     publisher = lonely.publisher()
     with pytest.raises(ZeroDivisionError), publisher:
         assert "sending has ended (ZeroDivisionError" in error_of(publisher)
+        assert isinstance(publisher.error, ZeroDivisionError)
         assert "sending has ended" in lonely.events()[0]
 
 
