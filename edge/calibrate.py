@@ -60,14 +60,16 @@ def calibrate(paths: tuple[Path, ...], blank: bool, spec: str | None, out: Path 
         if spec is None:
             _measure_scale(paths)
         else:
-            _say_scale(_red_cells_of_camera(spec))
+            _measure_scale_with(spec)
         return
     out = out or Path("blank.png")
+    frames: _Frames | None = None
     if spec is None:
         recorded, count = record_blank(_of_files(paths), shown_path(out))
     else:
         with open_camera(spec, math.nan) as camera:
-            recorded, count = record_blank(islice(_of_camera(camera), _BLANK_FRAMES), shown_path(out))
+            frames = _Frames(camera)
+            recorded, count = record_blank(islice(frames, _BLANK_FRAMES), shown_path(out))
     write_blank(recorded, out)
     height, width = recorded.levels.shape[:2]
     frames_said = f"{count} frame{'s' * (count != 1)}"
@@ -80,6 +82,8 @@ def calibrate(paths: tuple[Path, ...], blank: bool, spec: str | None, out: Path 
     if count < _FEW_FRAMES:
         click.echo(f"the noise of so few comes into every crop; {_BLANK_FRAMES} frames are better", err=True)
     click.echo(f"use it with --blank {shown_path(out)}")
+    if frames is not None:
+        frames.fail_if_files_were_lost()
 
 
 def _of_files(paths: tuple[Path, ...]) -> Iterator[tuple[str, RGBImage]]:
@@ -91,16 +95,29 @@ def _of_files(paths: tuple[Path, ...]) -> Iterator[tuple[str, RGBImage]]:
             yield shown_path(image), read_image(image, may_be_neutral=True)
 
 
-def _of_camera(camera: Camera) -> Iterator[tuple[str, RGBImage]]:
-    lost = 0
-    for frame in camera.frames():
-        if isinstance(frame, Frame):
-            yield f"{shown_path(frame.source)}, frame {frame.sequence}", frame.image
-            continue
-        lost += 1
-        click.echo(frame.error, err=True)
-        if lost == _MOST_LOST:
-            raise CameraError(f"{camera.name}: {lost} frames that cannot be used; see to them first")
+class _Frames:
+    """The frames of an open camera that can be used, each with what it is called; the others are said."""
+
+    def __init__(self, camera: Camera) -> None:
+        self.camera = camera
+        self._lost = 0
+
+    def __iter__(self) -> Iterator[tuple[str, RGBImage]]:
+        for frame in self.camera.frames():
+            if isinstance(frame, Frame):
+                yield f"{shown_path(frame.source)}, frame {frame.sequence}", frame.image
+                continue
+            self._lost += 1
+            click.echo(frame.error, err=True)
+            if self._lost == _MOST_LOST:
+                raise CameraError(
+                    f"{self.camera.name}: {self._lost} frames that cannot be used; see to them first"
+                )
+
+    def fail_if_files_were_lost(self) -> None:
+        """End with status 1 where some were; of a live camera, which gives others, that is no failure."""
+        if self._lost and not self.camera.live:
+            raise SystemExit(1)
 
 
 def _measure_scale(paths: tuple[Path, ...]) -> None:
@@ -127,13 +144,20 @@ def _measure_scale(paths: tuple[Path, ...]) -> None:
         raise SystemExit(1)
 
 
-def _red_cells_of_camera(spec: str) -> list[NDArray[np.float32]]:
-    diameters: list[NDArray[np.float32]] = []
+def _measure_scale_with(spec: str) -> None:
     with open_camera(spec, math.nan) as camera:
-        for _, image in islice(_of_camera(camera), 0, None, 1 if camera.places_apart else VIDEO_STEP):
-            diameters.append(measure_red_cells(image))
-            if len(diameters) == MOST_FRAMES or sum(map(len, diameters)) >= ENOUGH_RED_CELLS:
-                break
+        frames = _Frames(camera)
+        diameters = _red_cells_of_camera(frames)
+    _say_scale(diameters)
+    frames.fail_if_files_were_lost()
+
+
+def _red_cells_of_camera(frames: _Frames) -> list[NDArray[np.float32]]:
+    diameters: list[NDArray[np.float32]] = []
+    for _, image in islice(frames, 0, None, 1 if frames.camera.places_apart else VIDEO_STEP):
+        diameters.append(measure_red_cells(image))
+        if len(diameters) == MOST_FRAMES or sum(map(len, diameters)) >= ENOUGH_RED_CELLS:
+            break
     return diameters
 
 

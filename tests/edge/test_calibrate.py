@@ -1,4 +1,5 @@
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -203,3 +204,25 @@ def test_a_camera_that_does_not_open_says_so(tmp_path: Path) -> None:
     result = calibrate("--camera", f"file:{tmp_path}/nothing.avi")
     assert result.exit_code == 1
     assert "nothing.avi: no such file" in result.output
+
+
+def test_an_unreadable_image_among_a_cameras_is_said_and_the_status_is_1_after_the_rest(
+    smear: Path, tmp_path: Path
+) -> None:
+    folder, blank = tmp_path / "images", tmp_path / "blank.png"
+    shutil.copytree(smear, folder)
+    (folder / "2.png").write_text("no image")
+    result = calibrate("--camera", f"folder:{folder}")
+    assert result.exit_code == 1
+    assert "in 2 of 2 images" in result.stdout
+    assert f"{folder}/2.png" in result.stderr
+
+    glass = tmp_path / "glass"
+    glass.mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 48), (230, 220, 200)).save(glass / f"{number}.png")
+    (glass / "2.png").write_text("no image")
+    result = calibrate("--blank", "--camera", f"folder:{glass}", "--out", blank)
+    assert result.exit_code == 1
+    assert "the mean of 2 frames" in result.stdout
+    assert blank.is_file()
