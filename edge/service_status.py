@@ -73,7 +73,7 @@ def _lines(said: Mapping[str, str], runs: bool) -> Iterator[str]:
     yield f"{USER}: {state}{f' since {since}' if runs and since else ''}."
     if said.get("LoadState") != "loaded":
         yield f"systemd cannot use {UNIT} ({said.get('LoadState')}); install the service again."
-    if said.get("StatusText"):
+    if runs and said.get("StatusText"):
         yield f"It says: {said['StatusText']}"
     if runs:
         memory = said.get("MemoryCurrent", "")

@@ -24,6 +24,10 @@ _TEMPLATE = """\
 [Unit]
 Description=HematoVision, white blood cells counted under a microscope
 After=network.target time-sync.target
+# DeviceAllow knows the kinds of devices that there are when the service starts: a camera that is plugged in
+# later must be of a kind that is known by then.
+Wants=modprobe@videodev.service modprobe@mc.service
+After=modprobe@videodev.service modprobe@mc.service
 # Started again for ever: a camera may be plugged in, a setting put right, at any time.
 StartLimitIntervalSec=0
 
