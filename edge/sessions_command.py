@@ -59,7 +59,9 @@ def list_sessions(folder: Callable[[], Path], limit: int, form: str) -> None:
         for one in found:
             texts = (one.sample, one.operator, _local(one.started_at), _end(one), one.ended_because or "")
             # As Text: a name may hold what rich takes for markup.
-            table.add_row(str(one.id), str(reader.count_cells(one.id)), *(Text(text) for text in texts))
+            table.add_row(
+                str(one.id), str(reader.count_cells(one.id)), *(Text(shown_path(text)) for text in texts)
+            )
     _console().print(table)
 
 

@@ -30,7 +30,8 @@ def back_up(folder: Path, target: Path) -> int:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
             copy = Path(place) / target.name
             with explained(folder / FILE_NAME), open_for_reading(folder) as connection:
-                connection.execute("VACUUM INTO ?", (str(copy),))
+                # As a URI: a path need not be text.
+                connection.execute("VACUUM INTO ?", (copy.absolute().as_uri(),))
             _check(copy, folder)
             with copy.open("rb") as file:
                 os.fsync(file.fileno())
@@ -47,7 +48,7 @@ def back_up(folder: Path, target: Path) -> int:
 
 def _check(copy: Path, folder: Path) -> None:
     try:
-        with closing(sqlite3.connect(copy)) as connection:
+        with closing(sqlite3.connect(copy.absolute().as_uri(), uri=True)) as connection:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
     except sqlite3.Error as error:
         raise explain(copy, error) from error

@@ -85,8 +85,9 @@ def open_store(folder: Path) -> sqlite3.Connection:
         connection = _connect(path, "rw", BUSY_S)
         try:
             _check(connection, path, newest_only=False)
-            # Has its effect before the first table is made, never later.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            if user_version(connection) == 0:
+                # Has its effect before the first table is made, never later.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             migrate(connection, STEPS)
             connection.execute("PRAGMA journal_mode = WAL")
         except BaseException:

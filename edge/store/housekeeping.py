@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,21 +47,29 @@ def keep_house(
         with transaction(connection):
             delete_session(connection, row["id"], f"ended more than {keep_days} days ago")
         yield
-    yield from shrink(connection)
-    while keep_free_mb and (free := free_mb(folder)) < keep_free_mb and (row := _first_ended(connection)):
+    shrunk = yield from shrink(connection)
+    # Where the file has not become smaller yet, what is free says nothing of what was deleted.
+    while shrunk and keep_free_mb and (free := free_mb(folder)) < keep_free_mb:
+        row = _first_ended(connection)
+        if row is None:
+            return
         with transaction(connection):
             delete_session(connection, row["id"], f"{free:.0f} MB free, {keep_free_mb} are to be kept")
-        yield from shrink(connection)
+        shrunk = yield from shrink(connection)
 
 
-def shrink(connection: sqlite3.Connection) -> Iterator[None]:
-    """Give the room of deleted rows back to the disk, in small steps."""
+def shrink(connection: sqlite3.Connection) -> Generator[None, None, bool]:
+    """Give the room of deleted rows back to the disk, in small steps.
+
+    Returns whether the file is smaller now; while somebody reads the old state, that is left to a later
+    checkpoint.
+    """
     while connection.execute("PRAGMA freelist_count").fetchone()[0]:
         connection.execute(f"PRAGMA incremental_vacuum({_PAGES_A_STEP:d})").fetchall()
         yield
-    # Only now does the file end where its last page does. One that is being read is cut by a later one.
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    _, logged, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     yield
+    return bool(logged == copied)
 
 
 def trim(connection: sqlite3.Connection) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """A backup is whole whenever it is taken, and takes no file's place."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_a_backup_takes_no_files_place(tmp_path: Path) -> None:
             back_up(tmp_path / "state", tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine"
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", [b"a b?c#d%20e", b"\xff\xfe not text", "µ".encode()])
+def test_paths_may_be_anything(tmp_path: Path, name: bytes) -> None:
+    state, target = tmp_path / "state" / os.fsdecode(name), tmp_path / os.fsdecode(name)
+    with Store(state) as store:
+        store.start_session(NEW)
+        back_up(state, target)
+    with closing(sqlite3.connect(target.as_uri(), uri=True)) as connection:
+        assert connection.execute("SELECT count(*) FROM sessions").fetchone()[0] == 1
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

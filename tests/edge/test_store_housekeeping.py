@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults.plug import some_cell
-from edge.store import FILE_NAME, Message, NewSession, Store, housekeeping, open_reader
+from edge.store import FILE_NAME, Message, NewSession, Store, database, housekeeping, open_reader
 from edge.store.statements import timestamp
 
 NEW = NewSession("", "", "camera", "model", "ab" * 32, 0.1)
@@ -89,6 +89,22 @@ def test_the_oldest_go_until_there_is_room_and_the_file_becomes_smaller(tmp_path
         until(lambda: free_mb(tmp_path) >= round(wanted))
     assert kept(tmp_path) == ids[2:]
     assert size_mb(tmp_path) == pytest.approx(before - 2 * a_session_mb, rel=0.1)
+
+
+def test_nothing_more_goes_while_a_reader_holds_the_file_at_its_size(tmp_path: Path) -> None:
+    ids = fill(tmp_path, 3)
+    with (
+        closing(database.open_store(tmp_path)) as connection,
+        open_reader(tmp_path) as reader,
+    ):
+        with reader.unchanging():
+            assert reader.count_cells(ids[0])
+            for _ in housekeeping.keep_house(connection, tmp_path, 0, 1, lambda _: 0.0):
+                pass
+            assert kept(tmp_path) == ids[1:]
+        for _ in housekeeping.keep_house(connection, tmp_path, 0, 1, lambda _: 0.0):
+            pass
+        assert kept(tmp_path) == ids[3:]
 
 
 def test_a_deletion_by_hand_makes_the_file_smaller_while_the_store_is_open(tmp_path: Path) -> None:
