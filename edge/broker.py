@@ -27,8 +27,12 @@ WINDOW = 100
 
 _PORT, _TLS_PORT = 1883, 8883
 _KEEPALIVE_S = 20
-# Codes of MQTT 5.
-_BAD_USER, _NOT_AUTHORISED = 0x86, 0x87
+# What to do where a broker refuses the connection with one of these codes of MQTT 5.
+_ADVICE = {
+    0x84: "it has to speak MQTT 5",
+    0x86: "check mqtt.username and mqtt.password_file",
+    0x87: "check mqtt.username and mqtt.password_file",
+}
 
 
 class Disconnected(Exception):  # noqa: N818 (the network's way, no mistake of anybody's)
@@ -91,22 +95,28 @@ class Connection:
             Disconnected: that did not work.
         """
         self._client.connect_timeout = limit_s
+        silent = f"no answer within {limit_s:g} s; check mqtt.host, mqtt.port and the network"
         try:
             self._client.connect(self._host, self._port, keepalive=_KEEPALIVE_S, clean_start=True)
         except ssl.SSLCertVerificationError as error:
-            raise Disconnected(
-                f"{self.where}: the broker's certificate is not accepted ({error.verify_message}); "
-                "check mqtt.host and mqtt.ca_file"
-            ) from error
-        except (OSError, UnicodeError) as error:
-            raise Disconnected(
-                f"{self.where}: {_what_failed(error)}; check mqtt.host and the network"
-            ) from error
+            why = (
+                f"its certificate is not accepted ({error.verify_message}); check mqtt.host and mqtt.ca_file"
+            )
+            raise self._disconnected(why) from error
+        except ssl.SSLError as error:
+            why = f"no TLS ({error.reason}); check mqtt.port and mqtt.tls"
+            raise self._disconnected(why) from error
+        except TimeoutError as error:
+            raise self._disconnected(silent) from error
+        except OSError as error:
+            why = f"{error.strerror or error}; check mqtt.host, mqtt.port and the network"
+            raise self._disconnected(why) from error
+        except UnicodeError as error:
+            raise self._disconnected("no host can have this name; check mqtt.host") from error
         until = monotonic() + limit_s
         while not self._accepted and not stopping.is_set():
             if monotonic() > until:
-                self.cut()
-                raise Disconnected(f"{self.where}: no answer within {limit_s:g} s; check mqtt.port")
+                raise self._disconnected(silent)
             self.turn(0.25)
 
     @property
@@ -185,23 +195,26 @@ class Connection:
             with suppress(OSError):
                 sock.close()
 
-    def _lost(self, code: int) -> Disconnected:
+    def _disconnected(self, why: str) -> Disconnected:
         self.cut()
-        if self._why is None and code == mqtt.MQTT_ERR_CONN_LOST:
+        return Disconnected(f"{self.where}: {why}")
+
+    def _lost(self, code: int) -> Disconnected:
+        """What is to be raised now that paho gave this code."""
+        if self._why is not None:
+            return self._disconnected(self._why)
+        if not self._accepted:
+            return self._disconnected("it hangs up, or is no MQTT broker; check mqtt.port and mqtt.tls")
+        if code == mqtt.MQTT_ERR_CONN_LOST:
             # mosquitto 2.0 gives no reason when it throws a client out.
-            self._why = (
-                f"the connection broke; if again and again, another client has the name {self._name} too"
-            )
-        return Disconnected(f"{self.where}: {self._why or mqtt.error_string(code)}")
+            hint = f"if again and again, another client has the name {self._name} too"
+            return self._disconnected(f"the connection broke; {hint}")
+        return self._disconnected(f"the connection broke ({mqtt.error_string(code)})")
 
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            advice = (
-                "; check mqtt.username and mqtt.password_file"
-                if reason.value in (_BAD_USER, _NOT_AUTHORISED)
-                else ""
-            )
-            self._why = f"the broker refuses the connection ({reason}){advice}"
+            advice = _ADVICE.get(reason.value, "look into its log")
+            self._why = f"the broker refuses the connection ({reason}); {advice}"
             return
         self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         self._accepted = True
@@ -228,7 +241,3 @@ def _tls_context(ca_file: str) -> ssl.SSLContext:
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
-
-
-def _what_failed(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or reason_of(error)).lower()

@@ -2,7 +2,7 @@
 
 A real mosquitto on loopback; store, outbox and publisher are the device's. First cells are counted while
 there is no broker; then it comes, and goes again and again at random moments while the outbox is emptied and
-more cells are counted. A subscriber hears what comes through.
+more cells are counted; now and then the publisher itself starts anew. A subscriber hears what comes through.
 """
 
 import json
@@ -40,7 +40,7 @@ MAX_GROWTH_MB = 16.0
 
 #: As the device's own, but quicker to come back.
 _TIMES = Times(pause_s=0.1, longest_pause_s=0.5, silence_s=1.0, differential_s=0.5, health_s=2.0)
-_FAULTS = ("stopped", "killed", "cut", "hung")
+_FAULTS = ("stopped", "killed", "cut", "hung", "restarted")
 # Messages in the outbox that are no cell's, at most: a differential and a health.
 _STATES = 2
 # Cells counted beside what waits in the outbox already.
@@ -140,7 +140,10 @@ def measure_broker(
             fault = rng.choice(_FAULTS)
             faults[fault] += 1
             tell(f"{fault}, with {counter.waiting()} messages in the outbox")
-            _bring(fault, mosquitto, relay, listener, persistent=rng.random() < 0.5)
+            if fault == "restarted":
+                counter.restart()
+            else:
+                _bring(fault, mosquitto, relay, listener, persistent=rng.random() < 0.5)
             most_mb = max(most_mb, counter.memory_mb())
         while counter.cells_waiting():
             sleep(0.1)
@@ -202,12 +205,22 @@ class _Counter:
             self._seen = replace(_first(line, camera), slide=line.start_slide() + 1)
             self._session = device.start_session("trial", "", None)
             self._device = device
-            undo.enter_context(Publisher(mqtt, device, self._store, _TIMES))
+            self._publisher = self._new_publisher()
+            undo.callback(lambda: self._publisher.close())
             self._undo = undo.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._undo.close()
+
+    def restart(self) -> None:
+        """End the publisher, and start another in its place, which knows only what is in the outbox."""
+        self._publisher.close()
+        self.wait_stored()  # as the store does when a process ends
+        self._publisher = self._new_publisher()
+
+    def _new_publisher(self) -> Publisher:
+        return Publisher(self._settings.mqtt, self._device, self._store, _TIMES).__enter__()
 
     def count(self, cells: int) -> None:
         """Count so many cells as fast as the store takes them."""
@@ -283,7 +296,7 @@ def _cell(number: int) -> TrackedCell:
 @click.option("--times", default=20, show_default=True, help="Faults, each at a random moment.")
 @click.option("--seed", default=1, show_default=True, help="Of the faults.")
 def broker(messages: int, times: int, seed: int) -> None:
-    """Stop, kill, cut off and hang a real broker (mosquitto) while messages are sent.
+    """Stop, kill, cut off and hang a real broker (mosquitto) while messages are sent; restart the sender.
 
     Each cell's message has to arrive, and may come twice only with the same id; memory stays bounded.
     """

@@ -1,12 +1,14 @@
 """The trial of the broker: a short one loses nothing, and what is found wanting fails."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from benchmarks.faults import broker as trial_of_broker
 from benchmarks.faults.broker import BrokerTrial, measure_broker
+from benchmarks.faults.mosquitto import Listener, Relay
 from hematovision.cli import root
 
 GOOD = BrokerTrial(
@@ -33,9 +35,9 @@ def test_every_cell_is_heard_of_through_every_fault() -> None:
 @pytest.mark.mosquitto
 def test_the_trial_notices_messages_that_a_broker_throws_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before there is a subscriber, a broker acknowledges what it gives nobody."""
-    monkeypatch.setattr(trial_of_broker.Relay, "shut", lambda _relay: None)
-    monkeypatch.setattr(trial_of_broker.Listener, "wait", lambda listener: None)
-    monkeypatch.setattr(trial_of_broker.Listener, "run", lambda _listener: None)
+    monkeypatch.setattr(Relay, "shut", lambda _relay: None)
+    monkeypatch.setattr(Listener, "wait", lambda _listener: None)
+    monkeypatch.setattr(Listener, "run", lambda _listener: None)
     trial = measure_broker(messages=20, times=0)
     assert trial.missing == 20 and not trial.passed
 
@@ -52,7 +54,7 @@ def test_the_trial_notices_messages_that_a_broker_throws_away(monkeypatch: pytes
     ],
 )
 def test_the_command_ends_with_1_where_anything_is_wrong(
-    monkeypatch: pytest.MonkeyPatch, change: dict[str, int], passed: bool
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], passed: bool
 ) -> None:
     monkeypatch.setattr(trial_of_broker, "measure_broker", lambda *_: replace(GOOD, **change))
     result = CliRunner().invoke(root, ["bench", "faults", "broker"])

@@ -216,7 +216,7 @@ def test_without_a_broker_every_cell_waits_and_of_each_state_the_last(lonely: Be
             lonely.count(10)
             lonely.device.enter(State.RUNNING if number % 2 else State.STALLED)
             sleep(0.3)
-        assert error_of(publisher).endswith("connection refused; check mqtt.host and the network")
+        assert "Connection refused; check mqtt.host, mqtt.port" in error_of(publisher)
         assert not publisher.status().connected
         until(lambda: publisher.status().queued >= 50)
         topics = [message.topic.rpartition("/")[2] for message in lonely.waiting()]
@@ -366,9 +366,9 @@ def test_cells_of_an_earlier_run_are_sent_first(
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_it_logs_in_with_its_password(tmp_path: Path, line: LiveLine, tls: bool) -> None:
     with closing(Lab(tmp_path, tls)) as lab, Bench(tmp_path / "state", line, lab.settings()) as bench:
-        bench.count(3)
+        bench.count(500)
         with bench.publisher() as publisher:
-            until(lambda: publisher.status().sent >= 3)
+            until(lambda: publisher.status().sent >= 500)
         assert "connected" in bench.events()[0]
 
 
@@ -391,7 +391,7 @@ def test_a_certificate_of_an_unknown_authority_is_not_accepted(tmp_path: Path, l
         Bench(tmp_path / "s", line, lab.settings(ca_file="")) as bench,
     ):
         with bench.publisher() as publisher:
-            assert "certificate is not accepted (unable to get local issuer certificate)" in error_of(
+            assert "its certificate is not accepted (unable to get local issuer certificate)" in error_of(
                 publisher
             )
             assert SECRET not in error_of(publisher)
@@ -437,9 +437,24 @@ def test_a_name_that_no_server_knows_is_said(lonely: Bench) -> None:
         assert error_of(publisher).startswith("no-such-host.invalid:")
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\x02\x00\x01"])
-def test_a_port_where_something_else_listens_is_said(lonely: Bench, answer: bytes) -> None:
-    """The last is what a broker of MQTT 3.1.1 answers: an unacceptable protocol version."""
+@pytest.mark.parametrize(
+    ("answer", "tls", "said"),
+    [
+        (b"", False, "no answer within 1 s"),
+        (b"", True, "no answer within 1 s"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", False, "is no MQTT broker; check mqtt.port"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            True,
+            "no TLS (WRONG_VERSION_NUMBER); check mqtt.port and mqtt.tls",
+        ),
+        (b"\x20\x02\x00\x01", False, "it has to speak MQTT 5"),
+    ],
+    ids=["silent", "silent to TLS", "a web server", "a web server without TLS", "a broker of MQTT 3.1.1"],
+)
+def test_a_port_where_something_else_listens_is_said(
+    lonely: Bench, answer: bytes, tls: bool, said: str
+) -> None:
     ended = Event()
     with socket.create_server((HERE, 0)) as server:
 
@@ -451,14 +466,14 @@ def test_a_port_where_something_else_listens_is_said(lonely: Bench, answer: byte
                 except TimeoutError:
                     continue
                 client.sendall(answer)
-                ended.wait(0.2 if answer else 3)
+                ended.wait(0.2 if answer else LIMIT_S)
                 client.close()
 
         thread = Thread(target=serve)
         thread.start()
         try:
-            with lonely.publisher(port=server.getsockname()[1]) as publisher:
-                assert error_of(publisher)
+            with lonely.publisher(port=server.getsockname()[1], tls=tls) as publisher:
+                assert said in error_of(publisher)
                 assert not publisher.status().connected
         finally:
             ended.set()
