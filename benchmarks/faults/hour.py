@@ -130,7 +130,7 @@ def measure_hour(minutes: float, out: Path, tell: Callable[[Sample], None] = lam
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = [f"store.folder={json.dumps(str(store.absolute()))}", f"web.port={port}"]
-    command = [sys.executable, "-m", "hematovision", "run", "--camera", CAMERA, "--um-per-pixel", "0.1"]
+    command = [sys.executable, "-m", "hematovision", "run", "--camera", CAMERA]
     page = f"http://127.0.0.1:{port}"
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603

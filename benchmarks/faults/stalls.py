@@ -7,6 +7,7 @@ the device, with its limits and its pauses. While it fails the stage stands stil
 
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -123,8 +124,8 @@ class _Stand:
         self._rng = np.random.default_rng((seed, 11))
         self._faults = cycle(self._rng.permutation(list(faults)).tolist())
         self._left = self._pictures_to_next()
-        #: Poses of the pictures on their way, by when they were taken.
-        self.views: dict[float, PhantomFrame] = {}
+        #: What the pictures on their way show, after when they were taken.
+        self.views: deque[tuple[float, PhantomFrame]] = deque()
         self.stalls: list[Stall] = []
         self.refusals: list[HematoVisionError] = []
 
@@ -162,7 +163,7 @@ class _Stalling(LiveCamera):
             view = self._stand.look()
             if isinstance(view, PhantomFrame):
                 self._shown, self._shown_at = view.image, monotonic()
-                self._stand.views[self._shown_at] = view
+                self._stand.views.append((self._shown_at, view))
                 return Picture(view.image, self._shown_at)
             self._fault = view
             self._stand.stalls.append(Stall(view, self._shown_at))
@@ -201,9 +202,9 @@ def measure_stalls(
     def check(result: SeenFrame | LostFrame, camera: Camera) -> None:
         if isinstance(result, LostFrame):
             return
-        for at in [at for at in stand.views if at < result.frame.monotonic]:
-            del stand.views[at]
-        view = stand.views[result.frame.monotonic]
+        while stand.views[0][0] < result.frame.monotonic:
+            stand.views.popleft()  # overtaken
+        _, view = stand.views[0]
         score.see(replace(result, frame=DrawnFrame.of(view, result.frame.sequence, camera.name)))
         for stall in stand.stalls:
             if stall.recovered_s is None and result.frame.monotonic > stall.last_picture_at:

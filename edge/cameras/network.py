@@ -21,8 +21,9 @@ from hematovision.images import shown_path
 # Over UDP, FFmpeg's first choice, packets get lost and pictures come torn, which nothing tells.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
 
-# FFmpeg's waits end before ours do, so that the error says which it was; so does asking the server why.
-_OPEN_SHARE, _ASK_SHARE, _FRAME_SHARE = 0.6, 0.15, 0.8
+# FFmpeg's waits end before ours do, so that the error says which it was; so does asking the server why. They
+# cannot be interrupted: that for a picture ends within what `UNATTENDED` gives for closing.
+_OPEN_SHARE, _ASK_SHARE, _FRAME_SHARE = 0.6, 0.15, 0.7
 
 # A machine that is off, or not on this network: not one that is there and refuses what it is asked for.
 _NOBODY_THERE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
