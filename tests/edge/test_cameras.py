@@ -1,6 +1,7 @@
 """Cameras that read files: none is lost, and what cannot be used is told."""
 
 import errno
+import math
 import os
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge.cameras import CAMERA_KINDS, Camera, Frame, LostFrame, open_camera
+from edge.cameras.capture import CaptureCamera
 from edge.cameras.folder import FolderCamera
+from edge.cameras.live import UNATTENDED
 from edge.cameras.video import VideoCamera
 from hematovision.errors import CameraError, SettingError
 from hematovision.images import check_size
@@ -286,3 +289,17 @@ def test_a_camera_that_is_not_said_is_asked_for(spec: str) -> None:
         SettingError, match=f"camera '{spec}' says not which; write {spec.partition(':')[0]}:"
     ):
         open_camera(spec, 0.1)
+
+
+@pytest.mark.parametrize("spec", ["v4l2:/dev/video0", "rtsp://10.0.0.5/live", "http://10.0.0.5/live"])
+def test_left_alone_a_device_waits_less_long_in_its_library_than_it_may_be_waited_for(spec: str) -> None:
+    camera = open_camera(spec, 0.1, UNATTENDED)
+    assert isinstance(camera, CaptureCamera)
+    assert camera._patience_s < UNATTENDED.frame_s
+    # That of a USB camera is made of waits of a second each.
+    assert spec.startswith("v4l2") or camera._patience_s < UNATTENDED.stop_s
+
+
+def test_limits_are_for_devices_and_files_need_none() -> None:
+    for spec in ("folder:a", "file:a.avi", "phantom"):
+        assert open_camera(spec, math.nan, UNATTENDED).name

@@ -29,6 +29,8 @@ static struct device {
     void *memory[BUFFERS];
 } devices[FDS];
 
+static int pulled; /* the camera called "unplugged" is out, and its device file is gone */
+
 static struct device *device_of(int fd) {
     return fd >= 0 && fd < FDS && devices[fd].kind[0] ? &devices[fd] : NULL;
 }
@@ -47,6 +49,8 @@ static int open_any(const char *path, int flags, mode_t mode) {
     const char *kind = path + strlen(prefix);
     if (!strcmp(kind, "denied"))
         return fail(EACCES);
+    if (!strcmp(kind, "unplugged") && pulled)
+        return fail(ENOENT);
     int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
     if (fd >= FDS)
         return fail(EMFILE);
@@ -126,6 +130,8 @@ int ioctl(int fd, unsigned long request, ...) {
     struct timespec now;
     switch (request & 0xffffffff) {
     case VIDIOC_QUERYCAP:
+        if (is(device, "gone")) /* somebody else still has it open */
+            return fail(ENODEV);
         memset(capability, 0, sizeof *capability);
         /* A camera's second device gives what it measured beside the pictures. */
         capability->device_caps =
@@ -164,8 +170,10 @@ int ioctl(int fd, unsigned long request, ...) {
         pace(fd, request == VIDIOC_STREAMON);
         return 0;
     case VIDIOC_DQBUF:
-        if (is(device, "unplugged") && device->played == FAULT_AT)
+        if (is(device, "unplugged") && device->played == FAULT_AT) {
+            pulled = 1;
             return fail(ENODEV);
+        }
         if (is(device, "hanging") && device->played == FAULT_AT)
             pace(fd, 0);
         if (!device->queued || read(fd, &ticks, sizeof ticks) < 0)
