@@ -9,8 +9,6 @@ from typing import Any
 from hematovision.images import shown_path
 
 _MAX_TEXT, _MAX_PATH, _MAX_SHOWN = 200, 4096, 60
-# Line breaks and whatever else a terminal does not print but obeys.
-_CONTROL_CHARACTERS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _TOPIC = r"[^+#/$][^+#/]*(/[^+#/]+)*"
 
@@ -62,7 +60,7 @@ class Rule:
     def _is_line(self, value: object) -> bool:
         if not isinstance(value, str):
             return True
-        return len(value) <= self.longest and _CONTROL_CHARACTERS.search(value) is None
+        return len(value) <= self.longest and shown_path(value) == value  # shows control characters otherwise
 
 
 def text(default: str, words: str, may_be: str = "", pattern: str = ".*", private: bool = False) -> Any:

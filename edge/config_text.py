@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from edge.cameras import CAMERA_KINDS
 from edge.config import RULES, FoundSettings, Settings
 
-_HEAD = "# Settings of HematoVision. Their own check: hematovision config check FILE"
+_HEAD = "# Settings of HematoVision. hematovision config check finds what is wrong with them."
 
 
 def show_settings(found: FoundSettings) -> Iterator[str]:

@@ -45,6 +45,8 @@ def install(root: str, dry_run: bool) -> None:
         if machine.is_this:
             check_readable(program)
     _do(install_steps(machine, program, click.echo), machine, dry_run)
+    if machine.is_this and not dry_run:
+        click.echo("Installed; hematovision service status says how it does.")
 
 
 @service.command()
