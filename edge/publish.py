@@ -237,7 +237,7 @@ class Publisher:
         self._connected_at = monotonic()
         self._wrong.clear()
         self._told.clear()
-        self._device.say(_KIND, f"connected to {connection.where}")
+        self._device.say(_KIND, f"Messages: connected to {connection.where}.")
         if self._settings.discovery:
             has_temperature = self._news.health().temperature_c is not None
             model = self._device.model.path.name
@@ -291,7 +291,7 @@ class Publisher:
         self._wrong[what] = text
         if text not in self._told and not self._stopping.is_set():
             self._told.add(text)
-            self._device.say(_KIND, text)
+            self._device.say(_KIND, f"Messages: {text}.")
 
 
 class _News:
