@@ -18,6 +18,8 @@ from hematovision.images import RGBImage, check_size, is_grey
 _SAMPLE_STEP = 8
 # Of 255; a dark sensor's noise, and the 16 that video takes for black, lie below.
 _BLACK = 24
+# Of 255; where every pixel is saturated there is no noise either, and the picture seems to stand still.
+_WHITE = 250
 # Of 255, from one pixel looked at to the next: a cell's edge, more than noise and vignetting do.
 _EDGE = 30
 
@@ -237,6 +239,8 @@ class LiveCamera(Camera):
         sample = _sample(item.image)
         if sample.mean() < _BLACK:
             return "is black; switch the lamp on, open the diaphragm or expose longer"
+        if sample.min() > _WHITE:
+            return "is white all over; turn the lamp down or expose shorter"
         if _has_edges(sample) and is_grey(sample):
             return "has no colour; the stain is told by it, so set the camera to colour"
         self._size = width, height

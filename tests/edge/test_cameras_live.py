@@ -62,6 +62,7 @@ def smear(seed: int, size: tuple[int, int] = SIZE) -> RGBImage:
 
 
 BLACK = np.full((SIZE[1], SIZE[0], 3), 16, np.uint8)
+WHITE = np.full((SIZE[1], SIZE[0], 3), 255, np.uint8)
 EMPTY = np.full((SIZE[1], SIZE[0], 3), 150, np.uint8)
 GREY = EMPTY.copy()
 GREY[20:40, 20:40] = 60  # a cell
@@ -134,6 +135,7 @@ def test_a_picture_that_comes_again_is_dropped_and_counted() -> None:
     [
         ([smear(0)], r"scripted: the picture has stood still for 0\.1 s; check its cable and power"),
         ([smear(0), BLACK], r"scripted: no usable picture for 0\.1 s, the last one is black"),
+        ([smear(0), WHITE], r"no usable picture for 0\.1 s, the last one is white all over"),
         ([GREY], r"no usable picture for 0\.1 s, the last one has no colour"),
         (
             [smear(0, (8, 8))],
