@@ -100,10 +100,15 @@ def decode_image(
             raise ImageError(f"{name}: colour mode {image.mode} is not read; save it as RGB")
         deep = _has_16_bits(image)
         try:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            image.load()
+            # Neither turning nor converting makes a copy where there is nothing to turn or to convert.
+            ImageOps.exif_transpose(image, in_place=True)
+            rgb = image if image.mode == "RGB" else image.convert("RGB")
+            pixels = np.asarray(rgb) if not deep else None
         except (*_DAMAGED, MemoryError) as error:
             raise ImageError(f"{name}: damaged or cut short ({error}); copy it again") from error
-    if deep:
+    if pixels is None:
+        del image, rgb
         pixels = _decode_16_bits(data, name)
     if is_grey(pixels) and not may_be_neutral:
         raise _no_colour(name)
@@ -160,8 +165,7 @@ def _decode_16_bits(data: bytes, name: str) -> RGBImage:
             f"{name}: 16 bits a channel in a form that is not read; save it with 8 bits a channel"
         )
     # 65535 becomes 255 and everything between is rounded: 255 / 65535 = 1 / 257.
-    scaled = ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(cv2.convertScaleAbs(deep, alpha=1 / 257), cv2.COLOR_BGR2RGB)
 
 
 def is_grey(pixels: RGBImage) -> bool:

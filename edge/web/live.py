@@ -19,6 +19,8 @@ _BOUNDARY = b"hematovision-picture"
 # Nothing new for so long: the last is sent again, which shows who has gone away.
 _REPEAT_S = 2.0
 _FIRST_PICTURE_S = 2.0
+# How soon the encoder notices that it is to end.
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class LivePicture:
             return not self._closed
 
     def _encode_newest(self) -> None:
-        found = self._device.wait_frame(self._number, 0.5)
+        found = self._device.wait_frame(self._number, _LOOK_S)
         if found is None:
             return
         number, frame = found

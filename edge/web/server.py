@@ -29,7 +29,7 @@ from flask import Flask
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
@@ -88,13 +88,21 @@ class _BusyError(Error):
     reason = "Service Unavailable"
 
 
+class _TooSlowError(Error):
+    code = 408
+    reason = "Request Timeout"
+
+
 class _Request(HTTPRequestParser):
     """A request on its way in."""
 
     adj: _Limits
 
     def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except TransferEncodingNotImplemented as error:
+            raise ParsingError(str(error)) from error  # a client's mistake as any other
         if self.path not in UPLOAD_PATHS or self.body_rcv is None:
             return
         if len(self.adj.uploading) < UPLOADS:
@@ -128,6 +136,7 @@ class _Channel(HTTPChannel):
     parser_class = _Request
     error_task_class = _Refusal
 
+    request: _Request | None
     _sending_since: float | None = None
     _refused = _lingers = False
 
@@ -153,6 +162,17 @@ class _Channel(HTTPChannel):
         request = self.request
         came = request.body_bytes_received if request is not None else 0
         return waited > HEADER_S + came / BODY_RATE
+
+    def end(self) -> None:
+        """Tell a client that let its time pass so, if it has asked for something at all; else cut it off."""
+        with self.requests_lock:
+            request, self.request = self.request, None
+            if request is not None and not self.requests:
+                request.error, request.completed = _TooSlowError("the request did not come in time"), True
+                self.requests.append(request)
+                self.server.add_task(self)
+                return
+        self.cut_off()
 
     def received(self, data: bytes) -> bool:
         if self.request is None and not self.requests:
@@ -348,7 +368,7 @@ class PageServer:
         now = monotonic()
         for channel in self._channels():
             if channel.is_overdue(now):
-                channel.cut_off()
+                channel.end()
                 self._web.traffic.cut_off += 1
 
     def _channels(self) -> list[_Channel]:
