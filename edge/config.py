@@ -69,7 +69,7 @@ class StoreSettings:
     )
     keep_days: int = rules.whole(0, 0, 36_500, "Sessions that ended so many days ago are deleted; 0: never.")
     keep_free_mb: int = rules.whole(
-        500, 0, 1_000_000, "The oldest sessions are deleted while fewer MB are free; 0: never."
+        0, 0, 1_000_000, "The oldest sessions are deleted while fewer MB are free; 0: never."
     )
 
 

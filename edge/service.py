@@ -18,6 +18,9 @@ from hematovision.images import shown_path
 
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
 SYSUSERS_FILE = Path("/etc/sysusers.d") / f"{USER}.conf"
+#: Of a device left alone, which makes room on a full card by deleting its oldest sessions; nothing else does
+#: so unless it is told to.
+KEEP_FREE_MB = 500
 _GROUP_FILE = Path("/etc/group")
 _BOOTED = Path("/run/systemd/system")  # as sd_booted(3) has it
 # Longer than the service may take to start, for which systemctl waits.
@@ -122,7 +125,7 @@ def install_steps(machine: Machine, program: Program, say: Say) -> list[Step]:
     """
     here = machine.path(DEFAULT_FILE)
     is_new = not here.exists()
-    settings = Settings(store=StoreSettings(folder=str(STATE_FOLDER)))
+    settings = Settings(store=StoreSettings(folder=str(STATE_FOLDER), keep_free_mb=KEEP_FREE_MB))
     if not is_new:
         found = find_settings(here)
         settings = found.settings
