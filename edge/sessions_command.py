@@ -1,10 +1,10 @@
 """``hematovision sessions``: what the device has kept."""
 
+import functools
 import json
 import shlex
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 import click
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edge.command_options import config_option
 from edge.config import find_file, load_settings, state_folder
 from edge.store import FILE_NAME, Session, back_up, open_reader, open_writer
 from edge.store.database import explained, transaction
@@ -25,14 +26,22 @@ from hematovision.images import shown_path
 _BUSY_S = 10.0
 
 
+def _of_a_store(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name the store, and the folder that they name as its first argument."""
+
+    @config_option
+    @click.option("--folder", metavar="DIR", help="Folder of the store, whatever the settings say.")
+    @functools.wraps(command)
+    def with_folder(config: str | None, folder: str | None, **arguments: object) -> None:
+        place = Path(folder) if folder is not None else state_folder(load_settings(find_file(config)))
+        command(place, **arguments)
+
+    return with_folder
+
+
 @click.group()
-@click.option("--config", metavar="FILE", help="Settings file, which names the folder.")
-@click.option("--folder", metavar="DIR", help="Folder of the store, whatever the settings say.")
-@click.pass_context
-def sessions(context: click.Context, config: str | None, folder: str | None) -> None:
+def sessions() -> None:
     """Counts that were kept: list, show, export, delete, back up. All of them also while a device counts."""
-    # Looked up by the commands, so that --help needs no settings.
-    context.obj = partial(_store_folder, config, folder)
 
 
 @sessions.command("list")
@@ -42,10 +51,10 @@ def sessions(context: click.Context, config: str | None, folder: str | None) -> 
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
 )
-@click.pass_obj
-def list_sessions(folder: Callable[[], Path], limit: int, form: str) -> None:
+@_of_a_store
+def list_sessions(folder: Path, limit: int, form: str) -> None:
     """List the sessions, newest first."""
-    with open_reader(folder()) as reader:
+    with open_reader(folder) as reader:
         found = reader.sessions(limit)
         if form == "json":
             records = [session_record(reader, one.id) for one in found]
@@ -70,12 +79,12 @@ def list_sessions(folder: Callable[[], Path], limit: int, form: str) -> None:
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
 )
-@click.pass_obj
-def show(folder: Callable[[], Path], session_id: int, form: str) -> None:
+@_of_a_store
+def show(folder: Path, session_id: int, form: str) -> None:
     """Show session ID: its differential as classified and as corrected by people, with 95 % limits."""
     from edge.tally import share_row  # its limits need SciPy, which takes longer to load than all the rest
 
-    with open_reader(folder()) as reader:
+    with open_reader(folder) as reader:
         if form == "json":
             click.echo(json.dumps(session_record(reader, session_id), indent=1, allow_nan=False))
             return
@@ -125,10 +134,10 @@ def show(folder: Callable[[], Path], session_id: int, form: str) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="New file; of crops, new or empty folder."
 )
-@click.pass_obj
-def export(folder: Callable[[], Path], session_id: int, form: str, out: Path) -> None:
+@_of_a_store
+def export(folder: Path, session_id: int, form: str, out: Path) -> None:
     """Write session ID to files."""
-    with open_reader(folder()) as reader:
+    with open_reader(folder) as reader:
         if form == "crops":
             written = write_crops(reader, session_id, out)
             click.echo(
@@ -145,16 +154,15 @@ def export(folder: Callable[[], Path], session_id: int, form: str, out: Path) ->
 @sessions.command()
 @click.argument("session_id", metavar="ID", type=int)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def delete(folder: Callable[[], Path], session_id: int, yes: bool) -> None:
+@_of_a_store
+def delete(folder: Path, session_id: int, yes: bool) -> None:
     """Delete session ID with its cells and corrections; the file gives their room back."""
-    place = folder()
-    with open_reader(place) as reader:
+    with open_reader(folder) as reader:
         session, cells = reader.session(session_id), reader.count_cells(session_id)
     if not yes:
         sample = f" of {shown_path(session.sample)}" if session.sample else ""
         click.confirm(f"Delete session {session_id}{sample} with its {cells} cells for good?", abort=True)
-    with explained(place / FILE_NAME), open_writer(place, _BUSY_S) as connection:
+    with explained(folder / FILE_NAME), open_writer(folder, _BUSY_S) as connection:
         with transaction(connection):
             delete_session(connection, session_id, "by hand")
         for _ in shrink(connection):
@@ -164,20 +172,14 @@ def delete(folder: Callable[[], Path], session_id: int, yes: bool) -> None:
 
 @sessions.command()
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
-@click.pass_obj
-def backup(folder: Callable[[], Path], target: Path) -> None:
+@_of_a_store
+def backup(folder: Path, target: Path) -> None:
     """Copy the whole store to the new FILE, as it is at one moment, also while a device counts."""
-    size = back_up(folder(), target)
+    size = back_up(folder, target)
     click.echo(
         f"{shown_path(target)}: {size / 1e6:.1f} MB, checked. To restore it: stop the device, and put it"
     )
     click.echo(f"in the place of {FILE_NAME}, with {FILE_NAME}-wal and -shm, if they are there, removed.")
-
-
-def _store_folder(config: str | None, folder: str | None) -> Path:
-    if folder is not None:
-        return Path(folder)
-    return state_folder(load_settings(find_file(config)))
 
 
 def _console() -> Console:

@@ -43,7 +43,7 @@ def store(folder: Path) -> Iterator[Store]:
 @pytest.fixture
 def sessions(folder: Path) -> Sessions:
     def call(*arguments: str, answer: str | None = None) -> Result:
-        return CliRunner().invoke(root, ["sessions", "--folder", str(folder), *arguments], input=answer)
+        return CliRunner().invoke(root, ["sessions", *arguments, "--folder", str(folder)], input=answer)
 
     return call
 
@@ -154,5 +154,5 @@ def test_without_a_store_there_is_one_line(sessions: Sessions, folder: Path) -> 
 def test_the_settings_name_the_folder(store: Store, folder: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text(f"[store]\nfolder = '{folder}'\n")
-    result = CliRunner().invoke(root, ["sessions", "--config", str(settings), "list"])
+    result = CliRunner().invoke(root, ["sessions", "list", "--config", str(settings)])
     assert "slide 8" in result.output
