@@ -249,9 +249,8 @@ class Writer(Thread):
         while True:
             with self._changed:
                 # Whoever has a wish wants it after what was given before it.
-                if self._error is None and self._wishes:
-                    self._items_due = 0.0
-                if not self._items or not (everything or self._items_due <= monotonic()):
+                due = everything or (self._wishes and self._error is None) or self._items_due <= monotonic()
+                if not (self._items and due):
                     return
                 batch = list(islice(self._items, _MAX_BATCH))
             try:

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -396,6 +397,18 @@ def test_after_its_end_nothing_is_taken(folder: Path) -> None:
     assert store.counts().not_stored == 1
     with pytest.raises(StoreError, match="is closed"):
         store.end_session(session.id, "")
+
+
+def test_with_nothing_to_do_nothing_is_done(folder: Path) -> None:
+    with Store(folder) as store:
+        turns = []
+        do_chore = store._writer._do_chore
+        store._writer._do_chore = lambda: (turns.append(1), do_chore())  # type: ignore[method-assign,assign]
+        add_cells(store, store.start_session(NEW).id, 1)
+        assert store.flush(LIMIT_S)
+        store.end_session(1, "stopped")
+        time.sleep(0.2)
+        assert len(turns) < 20
 
 
 def test_many_threads_at_once(folder: Path) -> None:
