@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
+from math import isqrt
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.faults.page import HERE, Page, page_running
+from edge.web.uploads import MAX_UPLOAD_PIXELS
 
 CAMERA = "phantom:rate=5,width=640,height=480"
 #: Memory that all of it may take beside what the device has, in MiB.
@@ -30,6 +32,7 @@ MOST_S = 20.0
 
 _PATH = "/api/v1/classify"
 _LIMIT = 20_000_000
+_SIDE = isqrt(MAX_UPLOAD_PIXELS)  # the largest picture that is looked at
 _BOUNDARY = "0123456789"
 _FORM = f"multipart/form-data; boundary={_BOUNDARY}"
 
@@ -235,7 +238,7 @@ def _damaged(rng: random.Random) -> Upload:
 
 
 def _huge(rng: random.Random) -> Upload:
-    side = rng.choice((4001, 20_000, 65_500))
+    side = rng.choice((_SIDE + 1, 20_000, 65_500))
     wide = rng.choice((100_000, 2**31 - 1))
     jpeg = bytearray(_saved(_picture(rng), "JPEG"))
     frame = jpeg.index(b"\xff\xc0")
@@ -261,14 +264,14 @@ def _bomb(rng: random.Random) -> Upload:
     pixel = _one_color(64, 64, b"abc")
     contents: tuple[Callable[[], bytes], ...] = (
         lambda: _png(20_000, 20_000, _one_color(20_000, 20_000, b"abc")),
-        lambda: _png(4000, 4000, _one_color(4000, 4000, b"\xd0\x90\xc0")),
-        lambda: _png(4000, 4000, _one_color(4000, 4000, b"\xd0\0\x90\0\xc0\0"), depth=16),
-        lambda: _png(4000, 4000, _one_color(4000, 4000, b"\xd0\0\x90\0\xc0\0\xff\0"), depth=16, color=6),
+        lambda: _png(_SIDE, _SIDE, _one_color(_SIDE, _SIDE, b"\xd0\x90\xc0")),
+        lambda: _png(_SIDE, _SIDE, _one_color(_SIDE, _SIDE, b"\xd0\0\x90\0\xc0\0"), depth=16),
+        lambda: _png(_SIDE, _SIDE, _one_color(_SIDE, _SIDE, b"\xd0\0\x90\0\xc0\0\xff\0"), depth=16, color=6),
         lambda: _png(64, 64, _chunk(b"zTXt", text), pixel),
         lambda: _png(64, 64, _chunk(b"iCCP", profile), pixel),
         lambda: _png(64, 64, _chunk(b"IDAT", squeezed)),
         lambda: _tiff_picture(64, 64, squeezed, 8),
-        lambda: _tiff_picture(4000, 4000, zlib.compress(b"\xd0\x90\xc0" * 16_000_000, 9), 8),
+        lambda: _tiff_picture(_SIDE, _SIDE, zlib.compress(b"\xd0\x90\xc0" * _SIDE**2, 9), 8),
     )
     return _form("bomb", rng.choice(contents)())
 

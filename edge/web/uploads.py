@@ -23,8 +23,8 @@ from hematovision.red_cells import measure_red_cells, measure_scale, scale_warni
 MAX_FORM_BYTES = 64 * 1024
 #: Where a picture may be sent to.
 UPLOAD_PATHS = frozenset({"/classify", "/api/v1/classify"})
-#: A Pi's 12-megapixel camera, and some more. To decode one takes up to twelve bytes a pixel.
-MAX_UPLOAD_PIXELS = 16_000_000
+#: What a Pi's 12-megapixel camera gives. To decode one takes up to twelve bytes a pixel.
+MAX_UPLOAD_PIXELS = 12_500_000
 #: While another picture is looked at, so long is waited for.
 WAIT_S = 10.0
 
