@@ -399,11 +399,16 @@ def test_after_its_end_nothing_is_taken(folder: Path) -> None:
         store.end_session(session.id, "")
 
 
-def test_with_nothing_to_do_nothing_is_done(folder: Path) -> None:
+def test_with_nothing_to_do_nothing_is_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = []
+    wait = writer_module.Writer._wait
+
+    def counted(writer: writer_module.Writer) -> bool:
+        turns.append(writer)
+        return wait(writer)
+
+    monkeypatch.setattr(writer_module.Writer, "_wait", counted)
     with Store(folder) as store:
-        turns = []
-        do_chore = store._writer._do_chore
-        store._writer._do_chore = lambda: (turns.append(1), do_chore())  # type: ignore[method-assign,assign]
         add_cells(store, store.start_session(NEW).id, 1)
         assert store.flush(LIMIT_S)
         store.end_session(1, "stopped")
