@@ -1,5 +1,6 @@
 """A real broker on loopback that can be stopped, killed and cut off, and a client that hears what it gets."""
 
+import os
 import shutil
 import signal
 import socket
@@ -34,10 +35,7 @@ class Mosquitto:
     """
 
     def __init__(self, folder: Path, *extra: str) -> None:
-        program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/opt/homebrew/sbin")
-        if program is None:
-            raise MissingPartError("mosquitto is not installed (apt install mosquitto)")
-        self._program = program
+        self._program = find_mosquitto()
         self._folder = folder
         self._extra = extra or ("allow_anonymous true",)
         self._process: subprocess.Popen[bytes] | None = None
@@ -214,6 +212,15 @@ class Listener(Thread):
             while self._client.loop(_TURN_S) == mqtt.MQTT_ERR_SUCCESS and not self._ended.is_set():
                 pass
             self._listening.clear()
+
+
+def find_mosquitto() -> str:
+    """Path of the program. Raises `MissingPartError` where it is not installed."""
+    # Where it is on Debian, which is on root's path alone.
+    program = shutil.which("mosquitto", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin")))
+    if program is None:
+        raise MissingPartError("mosquitto is not installed (apt install mosquitto)")
+    return program
 
 
 def free_port() -> int:

@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from benchmarks.faults import broker as trial_of_broker
 from benchmarks.faults.broker import BrokerTrial, measure_broker
-from benchmarks.faults.mosquitto import Listener, Relay
+from benchmarks.faults.mosquitto import Listener, Relay, find_mosquitto
 from hematovision.cli import root
+from hematovision.errors import MissingPartError
 
 GOOD = BrokerTrial(
     cells=600,
@@ -22,6 +23,15 @@ GOOD = BrokerTrial(
     growth_mb=1.0,
     seconds=4.0,
 )
+
+
+@pytest.fixture(autouse=True)
+def mosquitto_where_it_is_needed(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("mosquitto"):
+        try:
+            find_mosquitto()
+        except MissingPartError as error:
+            pytest.skip(str(error))
 
 
 @pytest.mark.mosquitto
