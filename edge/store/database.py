@@ -25,7 +25,8 @@ _WHAT_TO_DO = {
     "SQLITE_CORRUPT": "is damaged; restore a backup (hematovision sessions backup makes them), or move it "
     "away with the files beside it and start anew",
     "SQLITE_CANTOPEN": "cannot be opened; check its folder, and run this as the user whom it belongs to",
-    "SQLITE_READONLY": "may not be written by this user; run this as the user whom the folder belongs to",
+    "SQLITE_READONLY": "may not be written: its disk is read-only, or it belongs to another user; check the "
+    "disk, or run this as that user",
     "SQLITE_PERM": "may not be opened by this user; run this as the user whom the folder belongs to",
     "SQLITE_FULL": "cannot grow, the disk is full; make room on it",
     "SQLITE_BUSY": "is being written by another program; try again when that is done",

@@ -89,13 +89,14 @@ def insert_session(connection: sqlite3.Connection, new: NewSession) -> Session:
 
 
 def end_session(connection: sqlite3.Connection, session_id: int, because: str) -> Session:
-    """End the open session. Raises `StoreError` where it is not open."""
-    row = connection.execute(
-        "UPDATE sessions SET ended_at = ?, ended_because = ? WHERE id = ? AND ended_at IS NULL RETURNING *",
+    """End a session; one that has ended stays as it is. Raises `NotStoredError` where there is none."""
+    connection.execute(
+        "UPDATE sessions SET ended_at = ?, ended_because = ? WHERE id = ? AND ended_at IS NULL",
         (timestamp(datetime.now(UTC)), because, session_id),
-    ).fetchone()
+    )
+    row = connection.execute("SELECT * FROM sessions WHERE id = ?", (session_id,)).fetchone()
     if row is None:
-        raise _not_open(connection, session_id)
+        raise no_session(session_id)
     return session_of(row)
 
 
@@ -106,7 +107,10 @@ def continue_session(connection: sqlite3.Connection, session_id: int) -> Session
         (session_id,),
     ).fetchone()
     if row is None:
-        raise _not_open(connection, session_id)
+        there = connection.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone()
+        raise (
+            StoreError(f"session {session_id} has ended; start another") if there else no_session(session_id)
+        )
     return session_of(row)
 
 
@@ -181,10 +185,3 @@ def drop_messages(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
 def timestamp(at: datetime) -> str:
     """A time as it is stored: UTC, to the microsecond, so that text sorts as time does."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _not_open(connection: sqlite3.Connection, session_id: int) -> StoreError:
-    there = connection.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone()
-    if there is None:
-        return no_session(session_id)
-    return StoreError(f"session {session_id} has ended; start another")

@@ -80,15 +80,21 @@ class Store:
         return self._writer.ask(partial(statements.insert_session, new=new))
 
     def end_session(self, session_id: int, because: str) -> Session:
-        """End the open session; its cells that are still under way belong to it.
+        """End a session; its cells that are still under way belong to it. One that has ended stays as it is.
 
         Raises:
-            StoreError: it is not open, or its end cannot be stored.
+            NotStoredError: there is none.
+            StoreError: its end cannot be stored.
         """
         return self._writer.ask(partial(statements.end_session, session_id=session_id, because=because))
 
     def continue_session(self, session_id: int) -> Session:
-        """Go on with the open session in a new process. Raises `StoreError` as `end_session` does."""
+        """Go on with the open session in a new process.
+
+        Raises:
+            NotStoredError: there is none.
+            StoreError: it has ended, or this cannot be stored.
+        """
         return self._writer.ask(partial(statements.continue_session, session_id=session_id))
 
     def delete_session(self, session_id: int) -> None:
