@@ -287,14 +287,20 @@ def test_who_waits_for_a_frame_of_a_camera_that_hangs_is_let_go_of_before_its_th
 def test_closing_it_ends_an_open_that_waits() -> None:
     hang = Event()
     camera = ScriptedCamera([smear(0)], Limits(open_s=20), connecting=hang)
-    closing = threading.Timer(0.1, camera.close)
-    release = threading.Timer(0.2, hang.set)
+
+    def close() -> None:
+        while not camera.events:
+            sleep(0.001)
+        release = threading.Timer(0.1, hang.set)
+        release.start()
+        camera.close()
+        release.join()
+
+    closing = threading.Thread(target=close)
     closing.start()
-    release.start()
     with pytest.raises(CameraError, match="scripted: was closed while it opened"):
         camera.open()
     closing.join()
-    release.join()
     assert camera.events == ["connect", "disconnect"]
 
 

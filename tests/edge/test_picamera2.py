@@ -318,10 +318,21 @@ def test_it_is_closed_while_a_request_is_waited_for() -> None:
 
 
 def test_it_is_closed_while_it_is_being_locked() -> None:
-    camera = PiCamera(
-        "lock_after=30", 0.1, Limits(frame_s=60, stop_s=10), type("Device", (StandIn,), {"last_request": 3})
-    )
-    closing = threading.Timer(0.2, camera.close)
+    locking = threading.Event()
+
+    class Locking(StandIn):
+        def capture_request(self, wait: bool, signal_function: Callable[[Any], None]) -> Any:
+            locking.set()
+            return super().capture_request(wait, signal_function)
+
+    device = type("Device", (Locking,), {"last_request": 3})
+    camera = PiCamera("lock_after=30", 0.1, Limits(frame_s=60, stop_s=10), device)
+
+    def close() -> None:
+        locking.wait(20)
+        camera.close()
+
+    closing = threading.Thread(target=close)
     closing.start()
     with pytest.raises(CameraError, match="was closed while it opened"):
         camera.open()
