@@ -1,0 +1,88 @@
+"""``/metrics`` and ``/healthz``: what other programs watch a device by is what it says elsewhere."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge import health
+from edge.device import State
+from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
+from tests.edge.fed_device import FedDevice, fed_device
+
+
+@pytest.fixture
+def fed(tmp_path: Path) -> Iterator[FedDevice]:
+    with fed_device(tmp_path) as fed:
+        yield fed
+
+
+@pytest.fixture
+def client(fed: FedDevice) -> Iterator[FlaskClient]:
+    app = fed.app()
+    yield app.test_client()
+    app.extensions["hematovision"].live.close()
+
+
+def metrics(client: FlaskClient) -> dict[tuple[str, str], float]:
+    """Values by name and label."""
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.mimetype == "text/plain"
+    return {
+        (sample.name, "".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_a_device_without_a_frame_yet_is_not_healthy(client: FlaskClient) -> None:
+    answer = client.get("/healthz")
+    assert answer.status_code == 503
+    assert answer.get_json()["healthy"] is False
+    assert "no frame" in answer.get_json()["problems"][0]
+    assert metrics(client)["hematovision_healthy", ""] == 0
+    assert ("hematovision_frame_age_seconds", "") not in metrics(client)  # none, rather than a guess
+
+
+def test_a_device_that_does_its_work_is_healthy(client: FlaskClient, fed: FedDevice) -> None:
+    fed.feed(1)
+    assert client.get("/healthz").status_code == 200
+    assert metrics(client)["hematovision_healthy", ""] == 1
+
+
+def test_old_frames_are_not_healthy(
+    client: FlaskClient, fed: FedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed.feed(1)
+    monkeypatch.setattr(health, "OLD_FRAME_S", -1.0)
+    assert client.get("/healthz").status_code == 503
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.RUNNING])
+def test_only_a_running_camera_is_healthy(client: FlaskClient, fed: FedDevice, state: State) -> None:
+    fed.feed(1)
+    fed.device.enter(state, "for a reason")
+    answer = client.get("/healthz")
+    assert answer.status_code == 503
+    assert "for a reason" in answer.get_json()["problems"][0]
+    found = metrics(client)
+    assert [name for (metric, name), value in found.items() if metric.endswith("camera_state") and value] == [
+        str(state)
+    ]
+
+
+def test_metrics_say_what_the_status_says(client: FlaskClient, fed: FedDevice) -> None:
+    fed.device.start_session("a", "b", None)
+    fed.feed(3)
+    found, status = metrics(client), client.get("/api/v1/status").get_json()
+    assert found["hematovision_frames_total", ""] == status["frames"] == 3
+    assert found["hematovision_cells_stored_total", ""] == status["store"]["stored"] > 0
+    assert found["hematovision_session_open", ""] == 1
+    counted = {one["name"]: one["count"] for one in status["differential"]["classes"]}
+    counted[UNCLASSIFIED] = status["differential"]["unclassified"]["count"]
+    assert {
+        name: found["hematovision_session_cells", name] for name in (*CLASS_NAMES, UNCLASSIFIED)
+    } == counted
