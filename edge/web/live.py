@@ -16,6 +16,7 @@ from hematovision.errors import StuckThreadError
 #: Pictures a second at most.
 RATE = 10.0
 _BOUNDARY = b"hematovision-picture"
+_HEAD = b"--%b\r\nContent-Type: image/jpeg\r\n\r\n" % _BOUNDARY
 # Nothing new for so long: the last is sent again, which shows who has gone away.
 _REPEAT_S = 2.0
 _FIRST_PICTURE_S = 2.0
@@ -29,7 +30,7 @@ class Picture:
 
     number: int
     jpeg: bytes
-    part: bytes  # the same between two boundaries of a stream; one object for all who watch
+    part: bytes  # the same with the head of the next part; one object for all who watch
 
 
 class LivePicture:
@@ -131,8 +132,7 @@ class LivePicture:
             return
         number, frame = found
         jpeg = draw(frame.frame.image, frame.cells)
-        head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
-        picture = Picture(number, jpeg, b"%b%b\r\n--%b\r\n" % (head, jpeg, _BOUNDARY))
+        picture = Picture(number, jpeg, b"%b\r\n%b" % (jpeg, _HEAD))
         self.encoded += 1
         with self._changed:
             if self._viewers:
@@ -149,8 +149,8 @@ def live_pages(live: LivePicture) -> Blueprint:
         live.join()  # now, so that whoever is one too many is told by the status
 
         def parts() -> Iterator[bytes]:
-            # The boundary comes after each picture, not before the next: browsers show it then.
-            yield b"--%b\r\n" % _BOUNDARY
+            # The head of a part comes with the picture before: Chromium shows that only then.
+            yield _HEAD
             number = -1
             last: Picture | None = None
             while True:
