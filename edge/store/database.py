@@ -90,7 +90,13 @@ def open_store(folder: Path) -> sqlite3.Connection:
                 # Has its effect before the first table is made, never later.
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             migrate(connection, STEPS)
-            connection.execute("PRAGMA journal_mode = WAL")
+            # Where it cannot be had, SQLite goes on without it, and says no more than this.
+            [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise StoreError(
+                    f"{shown_path(path)}: its disk fails, or takes no write-ahead log, as those of other "
+                    "machines do not; give a folder on a disk of this one"
+                )
         except BaseException:
             connection.close()
             raise

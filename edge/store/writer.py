@@ -105,6 +105,7 @@ class Writer(Thread):
         self._refused_since: datetime | None = None
         self._busy_since: float | None = None
         # These are the thread's own.
+        self._batch_size = _MAX_BATCH
         self._chore: Iterator[None] | None = None
         self._chores_due = 0.0
 
@@ -252,15 +253,18 @@ class Writer(Thread):
                 due = everything or (self._wishes and self._error is None) or self._items_due <= monotonic()
                 if not (self._items and due):
                     return
-                batch = list(islice(self._items, _MAX_BATCH))
+                batch = list(islice(self._items, self._batch_size))
             try:
                 with transaction(self._connection):
                     orphans = [item for item in batch if not self._write(item)]
             except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
                 raise  # a fault of ours
             except sqlite3.DatabaseError as error:
+                # Where there is little room, some of it may fit.
+                self._batch_size = max(1, len(batch) // 2)
                 self._refused(error)
                 return
+            self._batch_size = min(2 * self._batch_size, _MAX_BATCH)
             self._written(batch, orphans)
 
     def _write(self, item: Item) -> bool:

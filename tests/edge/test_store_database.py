@@ -136,6 +136,14 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: py
         assert reader.open_session() == before
 
 
+def test_a_disk_without_a_write_ahead_log_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+    # As on the disk of another machine: nothing is shared between processes.
+    monkeypatch.setattr(sqlite3, "connect", lambda uri, **rest: connect(f"{uri}&vfs=unix-none", **rest))
+    with pytest.raises(StoreError, match="takes no write-ahead log"), Store(path.parent):
+        pass
+
+
 def test_damage_found_while_reading_is_explained(path: Path) -> None:
     with Store(path.parent) as store:
         store.start_session(NEW)
