@@ -139,7 +139,7 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: py
 def test_a_disk_without_a_write_ahead_log_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
     # As on the disk of another machine: nothing is shared between processes.
-    monkeypatch.setattr(sqlite3, "connect", lambda uri, **rest: connect(f"{uri}&vfs=unix-none", **rest))
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **rest: connect(f"{path}&vfs=unix-none", **rest))
     with pytest.raises(StoreError, match="takes no write-ahead log"), Store(path.parent):
         pass
 
