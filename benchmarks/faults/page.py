@@ -45,6 +45,11 @@ class Page:
         """What ``/api/v1/status`` says."""
         return dict(json.loads(self.get("/api/v1/status")[1]))
 
+    def processor_s(self) -> float:
+        """Processor time of the process so far, in seconds."""
+        numbers = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory_mib(self) -> float:
         """Resident memory of the process."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])

@@ -2,6 +2,7 @@
 
 - The page is asked for by an address, by the name of this machine or by a name of the settings; any other
   name is that of a foreign site that had its name point here (DNS rebinding), and is refused.
+- A page of another site may lead here, and do nothing else: not even show the live picture.
 - Reading is open where the page listens on a loopback address or the settings say so. All else takes the
   token, in ``Authorization: Bearer`` or given once at the sign-in.
 - A sign-in is a signed cookie with the name of who signed in. It ends after `SIGN_IN_LASTS`, and with the
@@ -115,6 +116,14 @@ class Gate:
                 "its settings"
             )
 
+    def check_origin(self) -> None:
+        """Raise `Forbidden` where a page of another site asks: for a picture to show, or to send a form."""
+        sent = request.headers
+        if sent.get("Sec-Fetch-Site") == "cross-site" and not (
+            sent.get("Sec-Fetch-Mode") == "navigate" and request.method in _SAFE_METHODS
+        ):
+            raise Forbidden("this was asked for by a page of another site")
+
     def visitor(self) -> Visitor:
         """Who asks. Raises `Unauthorized` or `TooManyRequests` where a token is given and is wrong."""
         given = request.headers.get("Authorization")
@@ -175,6 +184,7 @@ def install(app: Flask, gate: Gate, settings: WebSettings) -> None:
     def check() -> Response | None:
         request.max_content_length = max_request_bytes(settings, request.path)
         gate.check_host()
+        gate.check_origin()
         if request.endpoint == "static":
             return None
         g.visitor = visitor = gate.visitor()

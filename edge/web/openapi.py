@@ -18,7 +18,7 @@ MOST_ROWS, MOST_COMPARED = 500, 10
 _ERRORS = {
     400: "What was asked for cannot be meant",
     401: "Not signed in, or the token is wrong",
-    403: "Signed in by cookie, without the value that pages of this device carry",
+    403: "Asked for by a page of another site, or changed without the value that our pages carry",
     404: "There is no such thing",
     409: "Not in the state that it is in",
     413: "Larger than is taken",
@@ -28,7 +28,7 @@ _ERRORS = {
     500: "The device failed",
     503: "The device or its store cannot at the moment",
 }
-_ANY = (400, 401, 429, 500, 503)
+_ANY = (400, 401, 403, 429, 500, 503)
 
 _TEXT: JSON = {"type": "string"}
 _WHOLE: JSON = {"type": "integer"}
@@ -214,7 +214,7 @@ def _changes(
     errors: tuple[int, ...] = (),
 ) -> JSON:
     """What changes something, and so takes a sign-in or the token. ``answer``: empty where nothing comes."""
-    operation = _operation(summary, answer, code, (*_ANY, 403, 413, *errors))
+    operation = _operation(summary, answer, code, (*_ANY, 413, *errors))
     return operation if body is None else operation | {"requestBody": {"required": True, "content": body}}
 
 

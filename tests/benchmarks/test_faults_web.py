@@ -44,10 +44,11 @@ def test_viewers_get_pictures_while_two_hardly_read() -> None:
 def test_too_slow_is_a_failure() -> None:
     def viewing(**changes: float) -> bool:
         content = {"alone": 20.0, "watched": 19.0, "pictures": 9.5, "healthz_s": 0.05, "alive": 20} | changes
-        return Viewing(viewers=20, healthz=100, cut_off=2, **content).passed  # type: ignore[arg-type]
+        return Viewing(viewers=20, healthz=100, cut_off=2, cores=(0.5, 0.6), **content).passed  # type: ignore[arg-type]
 
     assert viewing()
     assert not viewing(watched=17.9)
     assert not viewing(pictures=8.0)
     assert not viewing(healthz_s=0.21)
     assert not viewing(alive=19)
+    assert not viewing(alone=15.0, watched=15.0)  # the machine was too busy to tell

@@ -245,6 +245,20 @@ def test_it_answers_to_its_own_names_only(make_app: MakeApp) -> None:
         assert client.get("/api/v1/status", headers={"Host": host}).status_code == 400
 
 
+def test_another_site_may_lead_here_and_do_nothing_else(make_app: MakeApp) -> None:
+    client = make_app().test_client()
+    for site, mode, method, path, status in (
+        ("cross-site", "navigate", "GET", "/", 200),
+        ("cross-site", "no-cors", "GET", "/live.mjpg", 403),
+        ("cross-site", "cors", "GET", "/api/v1/status", 403),
+        ("cross-site", "navigate", "POST", "/sign-in", 403),
+        ("same-origin", "no-cors", "GET", "/live.jpg", 200),
+        ("none", "navigate", "GET", "/cells", 200),
+    ):
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+        assert client.open(path, method=method, headers=headers).status_code == status
+
+
 def test_every_answer_tells_browsers_what_they_may_do_with_it(make_app: MakeApp) -> None:
     client = make_app().test_client()
     for path in (*READ, "/healthz", "/nothing", "/api/v1/nothing", "/static/style.css", "/static/nothing"):
