@@ -72,7 +72,9 @@ def started(
         if messages is not None:
             from edge.publish import Publisher
 
-            undo.enter_context(Publisher(settings.mqtt, device, store))
+            publisher = undo.enter_context(Publisher(settings.mqtt, device, store))
+            device.depends_on("sending messages", lambda: publisher.error)
+            device.reports_messages(publisher.status)
         if camera.live and settings.web.port:
             from edge.web import create_app
             from edge.web.server import PageServer

@@ -42,6 +42,20 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
+class PublisherStatus:
+    """How messages get on.
+
+    ``error``: what is wrong, in a line, None where nothing is or messages are off. ``queued``: in the outbox
+    when it was last counted. ``sent``: acknowledged since the process started.
+    """
+
+    connected: bool = False
+    error: str | None = None
+    queued: int = 0
+    sent: int = 0
+
+
+@dataclass(frozen=True)
 class DeviceStatus:
     """The device at a moment.
 
@@ -50,8 +64,8 @@ class DeviceStatus:
     at or skipped; ``skipped`` of them; ``dropped``: overtaken by a newer one; ``lost``: could not be used.
     ``frame_age_s``: since the last frame was taken. ``focus``: sharpness of the last frame as a share of the
     best so far. ``session``: the one that cells are counted into; its ``differential`` holds also cells that
-    are not on disk yet. ``notes``: what is to be said beside the count, a line each; ``said``: the latest
-    word on scale, lamp, store and so on.
+    are not on disk yet. ``messages``: None where none are sent. ``notes``: what is to be said beside the
+    count, a line each; ``said``: the latest word on scale, lamp, store and so on.
     """
 
     started_at: datetime
@@ -74,6 +88,7 @@ class DeviceStatus:
     differential: Differential
     target_reached: bool
     store: StoreCounts
+    messages: PublisherStatus | None
     notes: tuple[str, ...]
     said: tuple[str, ...]
 
@@ -137,6 +152,7 @@ class Device:
         self._waiting = False
         self._waiting_target: int | None = None
         self._ask_again_at = 0.0
+        self._publisher: Callable[[], PublisherStatus] | None = None
         self._parts: dict[str, Callable[[], object]] = {}
         self._steering = Lock()
         self._changed = Condition()
@@ -179,6 +195,7 @@ class Device:
                 differential=self.tally.differential,
                 target_reached=self.tally.target_reached is not None,
                 store=self.store.counts(),
+                messages=None if self._publisher is None else self._publisher(),
                 notes=self._notes(),
                 said=tuple(self._said.values()),
             )
@@ -308,8 +325,12 @@ class Device:
         self._record("camera", f"{state}: {reason}" if reason else str(state))
 
     def depends_on(self, part: str, error: Callable[[], object]) -> None:
-        """A part without which the device is not whole; ``error`` gives what ended it, None while it works."""
+        """A part that the device needs; ``error`` gives what ended it, None while it works."""
         self._parts[part] = error
+
+    def reports_messages(self, status: Callable[[], PublisherStatus]) -> None:
+        """Messages are sent; ``status`` gives how they get on."""
+        self._publisher = status
 
     def broken(self) -> str | None:
         """A part that has ended, in a line; None while all are there."""

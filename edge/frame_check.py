@@ -59,7 +59,7 @@ class FocusMemory:
         self._latest: deque[float] = deque(maxlen=_STEADY_FRAMES)
 
     def share_of_best(self, value: float) -> float | None:
-        """A sharpness as a share of the best so far, below `MIN_SHARE_OF_BEST` where blurred; None at first."""
+        """A sharpness as a share of the best so far; None at first."""
         return value / self._best if self._best > 0 else None
 
     def is_blurred(self, value: float) -> bool:

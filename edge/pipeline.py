@@ -78,7 +78,7 @@ class Line(ABC):
         self._slide = self._wanted_slide = 1
 
     def start_slide(self) -> int:
-        """Forget the cells seen so far: from the next frame on it is another slide, whose number this returns.
+        """Forget the cells seen so far: the next frame is of another slide, whose number this returns.
 
         Any thread may ask, one at a time.
         """

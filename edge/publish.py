@@ -17,7 +17,7 @@ from time import monotonic
 
 from edge.broker import Connection, Disconnected
 from edge.config import MqttSettings, state_folder
-from edge.device import Device, DeviceStatus, State
+from edge.device import Device, DeviceStatus, PublisherStatus, State
 from edge.differential import classifier_error
 from edge.health import Health, read_health
 from edge.home_assistant import discovery
@@ -61,20 +61,6 @@ class Times:
     health_s: float = 30.0
     stop_s: float = 1.0
     farewell_s: float = 0.5
-
-
-@dataclass(frozen=True)
-class PublisherStatus:
-    """How messages get on.
-
-    ``error``: what is wrong, in a line, None where nothing is or messages are off. ``queued``: in the outbox
-    when it was last counted. ``sent``: acknowledged since the process started.
-    """
-
-    connected: bool = False
-    error: str | None = None
-    queued: int = 0
-    sent: int = 0
 
 
 class Publisher:

@@ -161,7 +161,7 @@ class SelfTest:
 @model_option
 @runtime_option
 def selftest(model: str | None, runtime: str) -> None:
-    """Check on a fixed drawn slide that finder, classifier, tracker and store work here: pass or fail for each.
+    """Check on a drawn slide that finder, classifier, tracker and store work here: pass or fail for each.
 
     Needs no camera and takes less than a minute. The exit status is 1 where a step fails.
     """

@@ -63,7 +63,7 @@ class Supervisor:
         self._progress = progress
         self._pauses_s = pauses_s
         self._absent_pause_s = absent_pause_s
-        self._failures = 0
+        self._failures = self._model_failures = 0
         self._camera: Camera | None = None
 
     def run(self) -> None:
@@ -155,6 +155,8 @@ class Supervisor:
                 self._progress()
                 if isinstance(result, SeenFrame):
                     self._device.enter(State.RUNNING)
+                    if any(cell.prediction for cell in result.cells):
+                        self._model_failures = 0
                 self._device.saw(result)
                 self._check(result, camera)
             # At once: what the camera's threads do when they are to end takes what time it takes.
@@ -177,14 +179,20 @@ class Supervisor:
 
     def _recover(self, error: CameraError | ModelFileError) -> None:
         """Prepare another attempt, after a pause; or give up."""
-        self._failures += 1
-        if self._failures > len(self._pauses_s):
-            self._device.enter(State.FAILED, str(error), self._failures)
-            raise RecoveryError(f"given up after {self._failures} failures in a row, the last: {error}")
-        self._device.enter(State.RECOVERING, str(error), self._failures)
+        if isinstance(error, ModelFileError):
+            # Counted apart: frames without cells go well whatever has become of the model.
+            self._model_failures += 1
+            failures = self._model_failures
+        else:
+            self._failures += 1
+            failures = self._failures
+        if failures > len(self._pauses_s):
+            self._device.enter(State.FAILED, str(error), failures)
+            raise RecoveryError(f"given up after {failures} failures in a row, the last: {error}")
+        self._device.enter(State.RECOVERING, str(error), failures)
         if isinstance(error, ModelFileError):
             self._line.classifier = self._load()
-        self._wait(self._pauses_s[self._failures - 1])
+        self._wait(self._pauses_s[failures - 1])
 
     def _wait(self, pause_s: float) -> None:
         self._progress()

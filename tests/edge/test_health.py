@@ -45,6 +45,7 @@ RUNNING = DeviceStatus(
     differential=Differential(),
     target_reached=False,
     store=StoreCounts(pending=0, stored=5, not_stored=0, error=None),
+    messages=None,
     notes=(),
     said=(),
 )

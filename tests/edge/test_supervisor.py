@@ -247,6 +247,27 @@ def test_a_model_that_fails_is_loaded_again(trial: Trial, classifier: Classifier
     assert (State.STALLED, "model.tflite: the interpreter failed") in trial.states
 
 
+def test_a_model_that_fails_whenever_there_is_a_cell_is_given_up(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        model = trial.line.classifier.model
+
+        def predict(self, crops: object) -> object:
+            raise ModelFileError("model.tflite: the interpreter failed")
+
+    trial.line.classifier, trial.load = Failing(), Failing  # type: ignore[assignment]
+    # Every second frame is skipped, and goes well.
+    see = LiveLine.see
+
+    def see_or_skip(line: LiveLine, frame: Frame) -> object:
+        return LostFrame(frame.sequence, frame.source, "dark") if frame.sequence % 2 else see(line, frame)
+
+    monkeypatch.setattr(LiveLine, "see", see_or_skip)
+    with pytest.raises(RecoveryError, match="5 failures in a row, the last: model"):
+        trial.run([30], [30], [30], [30], [30], [30], until=after(999))
+
+
 def test_an_interpreter_that_hangs_is_noticed(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     released = Event()
 
