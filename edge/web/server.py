@@ -141,7 +141,8 @@ class _Channel(HTTPChannel):
     _refused = _lingers = False
 
     def __init__(self, *args: Any, **more: Any) -> None:
-        self._since = monotonic()  # when it began to wait for what it waits for
+        #: When it began to wait for what it waits for.
+        self.since = monotonic()
         super().__init__(*args, **more)
 
     @property
@@ -149,9 +150,14 @@ class _Channel(HTTPChannel):
         """Whether an answer is made or on its way out."""
         return bool(self.requests or self.total_outbufs_len)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing whole was asked for yet, or not again."""
+        return not self.is_busy and (self.request is None or not self.request.headers_finished)
+
     def is_overdue(self, now: float) -> bool:
         """Whether the client let its time pass."""
-        waited = now - self._since
+        waited = now - self.since
         if self._lingers:
             return waited > _LINGER_S
         if self.requests:
@@ -176,13 +182,13 @@ class _Channel(HTTPChannel):
 
     def received(self, data: bytes) -> bool:
         if self.request is None and not self.requests:
-            self._since = monotonic()
+            self.since = monotonic()
         return bool(super().received(data))
 
     def service(self) -> None:
         self._refused = self.requests[0].error is not None
         super().service()
-        self._since = monotonic()
+        self.since = monotonic()
 
     def write_soon(self, data: bytes) -> int:
         self._sending_since = monotonic()
@@ -221,7 +227,7 @@ class _Channel(HTTPChannel):
                 self.socket.shutdown(socket.SHUT_WR)
             except OSError:
                 self.handle_close()
-            self._since, self._lingers = monotonic(), True
+            self.since, self._lingers = monotonic(), True
 
     def cut_off(self) -> None:
         """Close now, and let the kernel forget what was not taken."""
@@ -366,10 +372,13 @@ class PageServer:
     def _serve_once(self, wait_s: float = _LOOP_S) -> None:
         wasyncore.poll2(wait_s, self._map)
         now = monotonic()
-        for channel in self._channels():
-            if channel.is_overdue(now):
-                channel.end()
-                self._web.traffic.cut_off += 1
+        overdue = [one for one in self._channels() if one.is_overdue(now)]
+        if not overdue and len(self._map) >= CONNECTIONS:
+            # Full: whoever has waited longest without asking for anything makes room.
+            overdue = sorted((one for one in self._channels() if one.is_idle), key=lambda one: one.since)[:1]
+        for channel in overdue:
+            channel.end()
+            self._web.traffic.cut_off += 1
 
     def _channels(self) -> list[_Channel]:
         return list(self._server.active_channels.values())

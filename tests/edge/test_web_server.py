@@ -254,6 +254,15 @@ def test_only_some_pictures_are_on_their_way_at_a_time(serve: Serve) -> None:
     assert until(lambda: len(served.page._limits.uploading) == server.UPLOADS - 1)
 
 
+def test_connections_that_ask_for_nothing_make_room(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS", 12)
+    monkeypatch.setattr(server, "_LOOP_S", 0.05)
+    served = serve()
+    for number in range(30):
+        served.connect(b"GET / HTTP/1.1\r\nHost: " if number % 2 else b"")
+    assert served.is_well()
+
+
 def test_where_it_cannot_listen_is_told_at_once(fed: FedDevice, serve: Serve) -> None:
     taken = serve().port
     for web, why in (
