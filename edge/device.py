@@ -254,6 +254,10 @@ class Device:
             return self._end(because)
 
     def _new_session(self, sample: str, operator: str, target: int | None) -> Session:
+        with self.store.read() as reader:
+            unknown = reader.open_session()
+        if unknown is not None:  # begun by a disk that answered too late for whoever asked
+            self.store.end_session(unknown.id, "never counted into")
         return self.store.start_session(
             NewSession(
                 sample=sample,
@@ -263,7 +267,7 @@ class Device:
                 model_hash=self.model.model_hash,
                 um_per_pixel=self.um_per_pixel,
                 target=target,
-                settings=_settings_of(self.settings),
+                settings=_settings_of(self.settings, self.manifest),
                 crop_um=self.manifest.crop.side_um,
             )
         )
@@ -437,6 +441,10 @@ def _as_numbered(result: SeenFrame, counting: _Counting | None) -> SeenFrame:
     return replace(result, cells=tuple(cells))
 
 
-def _settings_of(settings: Settings) -> dict[str, object]:
-    """What a session records of the settings: what its cells depend on, and nothing secret."""
-    return {"model": asdict(settings.model), "blank": settings.camera.blank}
+def _settings_of(settings: Settings, manifest: Manifest) -> dict[str, object]:
+    """What a session records: what its cells depend on, how often the model was right, and nothing secret."""
+    return {
+        "model": asdict(settings.model),
+        "blank": settings.camera.blank,
+        "accuracy": dict(manifest.accuracy),
+    }

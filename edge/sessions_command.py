@@ -82,7 +82,9 @@ def list_sessions(folder: Path, limit: int, form: str) -> None:
 @_of_a_store
 def show(folder: Path, session_id: int, form: str) -> None:
     """Show session ID: its differential as classified and as corrected by people, with 95 % limits."""
-    from edge.tally import share_row  # its limits need SciPy, which takes longer to load than all the rest
+    # These need SciPy, which takes longer to load than all the rest.
+    from edge.differential import classifier_error
+    from edge.tally import share_row
 
     with open_reader(folder) as reader:
         if form == "json":
@@ -114,8 +116,7 @@ def show(folder: Path, session_id: int, form: str) -> None:
         f"times, {target}.",
         f"Camera: {session.camera}, {session.um_per_pixel:.4g} µm per pixel.",
         f"Model: {session.model_name} ({session.model_hash[:12]}).",
-        "The limits cover sampling only; the classifier's own error comes on top: the model's card on the "
-        "page, or hematovision run with this model, says how large it was measured to be.",
+        classifier_error(session.settings.get("accuracy", {})),
         *(f"{_local(event.at)} {event.kind}: {event.text}" for event in reversed(events)),
     ):
         console.print(shown_path(line), markup=False, soft_wrap=True)

@@ -162,6 +162,21 @@ def test_a_store_that_takes_no_session_is_said_and_asked_again(
     assert device.status().differential.total == 1
 
 
+def test_a_session_that_was_begun_after_nobody_waited_for_it_any_more_is_in_nobodys_way(
+    device: Device, store: Store
+) -> None:
+    late = device._new_session("S1", "", None)
+    assert device.status().session is None
+    assert device.start_session("S2", "", None).sample == "S2"
+    with store.read() as reader:
+        assert reader.session(late.id).ended_because == "never counted into"
+
+
+def test_a_session_keeps_how_often_its_model_was_right(device: Device) -> None:
+    session = device.start_session("S1", "", None)
+    assert session.settings["accuracy"] == device.manifest.accuracy
+
+
 def test_a_name_that_no_page_could_show_is_refused(device: Device) -> None:
     for name in ("a\nb", "x" * 201):
         with pytest.raises(SettingError, match="sample"):
