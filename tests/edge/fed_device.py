@@ -67,9 +67,10 @@ class FedDevice:
             thread.join()
 
     @contextmanager
-    def serving(self) -> Iterator[str]:
-        """The page on a port of its own; gives its address, without the last slash."""
-        with PageServer(self.app(), self.device.settings.web, any_port=True) as server:
+    def serving(self, port: int | None = None) -> Iterator[str]:
+        """The page, on a port of its own if none is given; gives its address, without the last slash."""
+        settings = dataclasses.replace(self.device.settings.web, port=port or 1)
+        with PageServer(self.app(), settings, any_port=port is None) as server:
             yield server.address.rstrip("/")
 
 

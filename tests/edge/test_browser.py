@@ -1,16 +1,14 @@
-"""The pages in a real browser: Chromium on the real server over a device that is fed with frames.
-
-``HEMATOVISION_SCREENSHOTS=docs/pages pytest tests/edge/test_browser.py -k screenshots`` makes the pictures of
-the README anew.
-"""
+"""The pages in a real browser: Chromium on the real server over a device that is fed with frames."""
 
 import os
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -47,21 +45,26 @@ DESK, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=360, heig
 HOSTILE = "<script>document.title='obeyed'</script>\"'><img src=x onerror=\"document.title='obeyed'\">"
 LONG = "0123456789abcdef" * 12
 LIMIT_MS = 15_000
-SCREENSHOTS = os.environ.get("HEMATOVISION_SCREENSHOTS")
 MAX_PICTURE_BYTES = 300_000
 
 NewPage = Callable[..., Page]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    expect.set_options(timeout=LIMIT_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if not Path(CHROMIUM).exists():
         pytest.skip(f"no browser at {CHROMIUM}; install chromium, or name another with CHROMIUM")
-    expect.set_options(timeout=LIMIT_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -208,15 +211,23 @@ def test_a_stream_that_breaks_off_does_not_leave_a_picture_that_looks_live(
         expect(page.get_by_text("The picture stands still")).to_be_hidden()
 
 
-def test_a_device_that_does_not_answer_is_said_to_be_silent(fed: FedDevice, browser: Browser) -> None:
-    page = browser.new_context().new_page()  # that it cannot be reached, the browser says in its console, too
-    with fed.serving() as address, fed.feeding(0.05):
-        page.goto(address)
-        wait_for_picture(page)
-    expect(page.locator("#connection")).to_contain_text("The device does not answer.")
-    expect(page.locator("#old-note")).to_contain_text("Not live: the device has not answered since")
-    expect(page.locator("#picture")).to_have_class(re.compile(r"\bold\b"))
-    page.context.close()
+def test_a_device_that_does_not_answer_is_said_to_be_silent_until_it_answers(
+    fed: FedDevice, browser: Browser
+) -> None:
+    page = browser.new_page()  # that it cannot be reached, the browser says in its console, too
+    with fed.feeding(0.05):
+        with fed.serving() as address:
+            page.goto(address)
+            wait_for_picture(page)
+        expect(page.locator("#connection")).to_contain_text("The device does not answer.")
+        expect(page.locator("#old-note")).to_contain_text("Not live: the device has not answered since")
+        expect(page.locator("#picture")).to_have_class(re.compile(r"\bold\b"))
+        with fed.serving(int(address.rpartition(":")[2])):
+            expect(page.locator("#connection")).to_be_hidden()
+            expect(page.locator("#old-note")).to_be_empty()
+            before = page.evaluate(PIXELS)
+            wait_until(page, lambda: page.evaluate(PIXELS) != before)
+    page.close()
 
 
 def test_without_a_camera_the_page_waits_and_shows_the_picture_once_there_is_one(
@@ -330,6 +341,21 @@ def test_an_image_is_chosen_and_classified(
         assert mark is not None
         assert whole["x"] <= mark["x"] + mark["width"] / 2 <= whole["x"] + whole["width"]
         assert whole["y"] <= mark["y"] + mark["height"] / 2 <= whole["y"] + whole["height"]
+
+
+def test_a_file_that_is_too_large_is_not_sent(
+    fed: FedDevice, address: str, new_page: NewPage, tmp_path: Path
+) -> None:
+    path = tmp_path / "large.png"
+    path.write_bytes(bytes(fed.device.settings.web.upload_mb * 1_000_000 + 1))
+    page = new_page(address)
+    sign_in(page, fed)
+    page.goto("/classify")
+    page.get_by_label("Choose an image").set_input_files(path)
+    page.get_by_role("button", name="Classify").click()
+    says = page.get_by_label("Choose an image").evaluate("e => e.validationMessage")
+    assert says == "Larger than 20 MB; save it smaller."
+    expect(page.get_by_role("heading", name="Classify an image")).to_be_visible()
 
 
 def test_an_image_is_dropped_and_classified(
@@ -482,33 +508,35 @@ def test_everything_works_without_scripts(
 
 def shoot(page: Page, path: Path) -> None:
     """Write a small picture of a page: its colours less their lowest bits, which nobody sees."""
-    shot = Image.open(BytesIO(page.screenshot(full_page=path.stem != "cells"))).convert("RGB")
+    shot = Image.open(BytesIO(page.screenshot(full_page=path.stem not in ("cells", "device")))).convert("RGB")
     ImageOps.posterize(shot, 5 if path.stem == "classify" else 6).save(path, optimize=True)
     assert path.stat().st_size < MAX_PICTURE_BYTES
 
 
-@pytest.mark.skipif(SCREENSHOTS is None, reason="HEMATOVISION_SCREENSHOTS names no folder")
-def test_screenshots(browser: Browser, tmp_path: Path) -> None:
-    """Every page as the README shows it."""
-    folder = Path(str(SCREENSHOTS))
+def take_screenshots(browser: Browser, folder: Path, cells: int) -> None:
+    """Every page as the README shows it, with so many cells in each of two sessions."""
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        fed_device(tmp_path / "state", LiveLine) as fed,
+        TemporaryDirectory() as work,
+        fed_device(Path(work) / "state", LiveLine) as fed,
         fed.serving() as address,
         fed.feeding(0.02) as paused,
     ):
+
+        def rest(page: Page) -> None:
+            """Stop at a frame with cells, and wait until the page shows it."""
+            wait_until(page, lambda: fed.device.status().cells_in_view > 2)
+            paused.set()
+            page.wait_for_timeout(1200)
+
         page = browser.new_context(base_url=address, viewport=DESK).new_page()
-        page.set_default_timeout(60_000)
         sign_in(page, fed)
         for sample in ("2026-118", "2026-119"):
             session = fed.device.start_session(sample, "R. Okafor", 200)
-            wait_until(page, lambda: fed.device.status().differential.named >= 40)
+            wait_until(page, lambda: fed.device.status().differential.named >= cells)
         page.goto("/")
         wait_for_picture(page)
-        # Cells are boxed while the slide rests.
-        wait_until(page, lambda: fed.device.status().cells_in_view > 2)
-        paused.set()
-        page.wait_for_timeout(1200)
+        rest(page)
         shoot(page, folder / "live.png")
         paused.clear()
         for name, path in {
@@ -522,7 +550,7 @@ def test_screenshots(browser: Browser, tmp_path: Path) -> None:
             page.wait_for_load_state("networkidle")
             shoot(page, folder / f"{name}.png")
         page.goto("/classify")
-        page.get_by_label("Choose an image").set_input_files(field(tmp_path))
+        page.get_by_label("Choose an image").set_input_files(field(Path(work)))
         page.get_by_role("button", name="Classify").click()
         expect(page.locator(".found img")).not_to_have_js_property("naturalWidth", 0)
         shoot(page, folder / "classify.png")
@@ -537,6 +565,14 @@ def test_screenshots(browser: Browser, tmp_path: Path) -> None:
             ).new_page()
             page.goto("/")
             wait_for_picture(page)
-            page.wait_for_timeout(1500)
+            rest(page)
             shoot(page, folder / f"{name}.png")
+            paused.clear()
             page.context.close()
+
+
+@pytest.mark.slow
+def test_screenshots(browser: Browser, tmp_path: Path) -> None:
+    take_screenshots(browser, tmp_path, cells=3)
+    names = {"live", "cells", "sessions", "session", "compare", "device", "classify", "phone", "phone-dark"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.png" for name in names}

@@ -31,6 +31,9 @@ if (drop !== null) {
       preview.remove();
       preview = null;
     }
+    // The device would cut a larger one off while it comes.
+    const tooLarge = file && file.size > Number(input.dataset.maxMb) * 1e6;
+    input.setCustomValidity(tooLarge ? `Larger than ${input.dataset.maxMb} MB; save it smaller.` : "");
     chosen.textContent = file ? `${file.name}, ${(file.size / 1e6).toFixed(1)} MB` : "";
     if (!file) return;
     preview = new Image();
