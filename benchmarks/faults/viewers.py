@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -156,8 +157,12 @@ class _Crowd:
     def _ask_for_health(self) -> None:
         while not self._end.wait(_HEALTHZ_EVERY_S):
             started = monotonic()
-            self._page.get("/healthz")
-            self.healthz_s.append(monotonic() - started)
+            try:
+                self._page.get("/healthz")
+            except OSError:
+                self.healthz_s.append(inf)
+            else:
+                self.healthz_s.append(monotonic() - started)
 
 
 def _watch(page: Page, buffer: int | None = None) -> socket.socket:

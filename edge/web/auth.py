@@ -119,7 +119,7 @@ class Gate:
     def check_origin(self) -> None:
         """Raise `Forbidden` where a page of another site asks: for a picture to show, or to send a form."""
         sent = request.headers
-        if sent.get("Sec-Fetch-Site") == "cross-site" and not (
+        if sent.get("Sec-Fetch-Site") in ("cross-site", "same-site") and not (
             sent.get("Sec-Fetch-Mode") == "navigate" and request.method in _SAFE_METHODS
         ):
             raise Forbidden("this was asked for by a page of another site")

@@ -1,11 +1,11 @@
 """The page's server: waitress, with limits of its own.
 
 Waitress takes requests in on one thread, which no slow client holds up, and gives whole requests to others.
-Cheroot, which gives a connection a thread as soon as it sends something, was tried: whoever sends a byte now
-and then holds one of its threads as long as he likes. Waitress by default has 4 threads, so that a fifth live
-picture stops everything; keeps 16 MB for a client that does not read; takes bodies of 1 GB; waits for ever
-for a client that does not take its answer; and measures by the time of day, which on a Pi jumps when the
-network sets it. Hence:
+Cheroot was tried: a connection has one of its threads as soon as it sends something, so that four clients
+that sent a byte a second kept its four threads from everybody else; twenty live pictures cost both the same.
+Waitress by default has 4 threads, so that a fifth live picture stops everything; keeps 16 MB for a client
+that does not read; takes bodies of 1 GB; waits for ever for a client that does not take its answer; and
+measures by the time of day, which on a Pi jumps when the network sets it. Hence:
 
 - a thread for every live picture, and `SPARE_THREADS`;
 - of a stream no more than one part is kept here, and little in the kernel; a client that does not take it

@@ -122,7 +122,7 @@ class Uploads:
     def _classify(self, data: bytes, single: bool, um_per_pixel: float | None) -> Classified:
         started = perf_counter()
         if self._classifier is None:
-            # One thread: the others are the device's own.
+            # Not the device's, which belongs to its thread; and with one thread, which leaves it the others.
             self._classifier = Classifier(self._model, self._runtime, 1)
         image = decode_image(data, _NAME, max_pixels=MAX_UPLOAD_PIXELS)
         diameters = [measure_red_cells(image)]

@@ -250,6 +250,7 @@ def test_another_site_may_lead_here_and_do_nothing_else(make_app: MakeApp) -> No
     for site, mode, method, path, status in (
         ("cross-site", "navigate", "GET", "/", 200),
         ("cross-site", "no-cors", "GET", "/live.mjpg", 403),
+        ("same-site", "cors", "GET", "/api/v1/status", 403),  # another port of this machine
         ("cross-site", "cors", "GET", "/api/v1/status", 403),
         ("cross-site", "navigate", "POST", "/sign-in", 403),
         ("same-origin", "no-cors", "GET", "/live.jpg", 200),
