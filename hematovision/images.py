@@ -28,6 +28,9 @@ MAX_FILE_BYTES = 512 * 1024 * 1024
 #: A stained smear differs by far more than this between its channels; JPEG's rounding does not.
 GREY_TOLERANCE = 3
 
+# A progressive JPEG has ten or so. Each, of thirty bytes, takes as long to decode as the whole picture.
+_MAX_JPEG_SCANS = 100
+_START_OF_SCAN = b"\xff\xda"  # which nothing but a scan begins with: in a scan's data, 0 follows 0xff
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 # What Pillow was seen to raise where a header or a file's EXIF is damaged.
@@ -94,6 +97,8 @@ def decode_image(
         # A telephone's JPEG may carry previews behind the picture; their format is MPO.
         if getattr(image, "is_animated", False) and image.format != "MPO":
             raise ImageError(f"{name}: holds several pages or frames; export each as an image of its own")
+        if image.format in ("JPEG", "MPO") and data.count(_START_OF_SCAN) > _MAX_JPEG_SCANS:
+            raise ImageError(f"{name}: a JPEG of too many scans, which takes hours to decode; save it anew")
         if image.mode in _GREY_MODES:
             raise _no_colour(name)
         if image.mode not in {"RGB", "RGBA", "RGBX", "P", "PA"}:

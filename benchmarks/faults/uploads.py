@@ -263,6 +263,7 @@ def _bomb(rng: random.Random) -> Upload:
     profile = b"x\0\0" + squeezed
     pixel = _one_color(64, 64, b"abc")
     contents: tuple[Callable[[], bytes], ...] = (
+        lambda: _many_scans(_SIDE),
         lambda: _png(20_000, 20_000, _one_color(20_000, 20_000, b"abc")),
         lambda: _png(_SIDE, _SIDE, _one_color(_SIDE, _SIDE, b"\xd0\x90\xc0")),
         lambda: _png(_SIDE, _SIDE, _one_color(_SIDE, _SIDE, b"\xd0\0\x90\0\xc0\0"), depth=16),
@@ -274,6 +275,13 @@ def _bomb(rng: random.Random) -> Upload:
         lambda: _tiff_picture(_SIDE, _SIDE, zlib.compress(b"\xd0\x90\xc0" * _SIDE**2, 9), 8),
     )
     return _form("bomb", rng.choice(contents)())
+
+
+def _many_scans(side: int) -> bytes:
+    """A JPEG whose last scan, of some bytes, comes again and again: each takes as long as the picture."""
+    data = _saved(Image.new("RGB", (side, side), (200, 100, 180)), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + scan * 100_000 + data[-2:]
 
 
 def _directories(rng: random.Random) -> Upload:

@@ -203,6 +203,28 @@ def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path: Path) -> N
             read_image(path)
 
 
+def test_fewer_pixels_may_be_asked_for() -> None:
+    data = encoded(smear(60, 80), "PNG")
+    assert decode_image(data, "a", max_pixels=4800).shape == (60, 80, 3)
+    with pytest.raises(ImageError, match="80x60 is"):
+        decode_image(data, "a", max_pixels=4799)
+
+
+def test_a_jpeg_of_endless_scans_is_refused_and_a_progressive_one_read() -> None:
+    data = encoded(smear(), "JPEG", progressive=True)
+    assert decode_image(data, "a").shape == (60, 80, 3)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(ImageError, match="too many scans"):
+        decode_image(data[:-2] + 100 * scan + data[-2:], "a")
+
+
+def test_16_bits_cut_short_are_noticed() -> None:
+    deep = smear(64, 64).astype(np.uint16) * 257
+    _, data = cv2.imencode(".png", deep)
+    with pytest.raises(ImageError, match="cut short"):
+        decode_image(data.tobytes()[: data.size // 2], "a")
+
+
 def test_a_file_larger_than_any_image_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
