@@ -289,8 +289,9 @@ class Pipeline:
         """Open the camera and start. Raises `CameraError` where it does not open."""
         with ExitStack() as undo:
             undo.enter_context(self._camera)
+            frames = self._camera.frames()  # not by the thread: the camera may be closed before that begins
             for worker in (
-                Worker("capture", self._capture, self._frames),
+                Worker("capture", lambda: self._capture(frames), self._frames),
                 Worker("inference", self._infer, self._results),
             ):
                 worker.start()
@@ -334,8 +335,7 @@ class Pipeline:
         """
         return self._results.take(limit_s)
 
-    def _capture(self) -> None:
-        frames = self._camera.frames()
+    def _capture(self, frames: Iterator[Frame | LostFrame]) -> None:
         while True:
             with self._line.times.step("capture"):
                 frame = next(frames, None)
