@@ -397,7 +397,7 @@ def all_pages(fed: FedDevice) -> list[str]:
 def test_hostile_names_are_shown_and_not_obeyed(fed: FedDevice, address: str, new_page: NewPage) -> None:
     page = new_page(address)
     sign_in(page, fed, HOSTILE[:100])
-    for sample in (HOSTILE, "B"):
+    for sample in ("B", HOSTILE):
         fed.device.start_session(sample, HOSTILE, 100)
         fed.feed(1)
     fed.device.camera = HOSTILE
@@ -421,7 +421,7 @@ def test_no_page_goes_sideways_on_a_telephone(
 ) -> None:
     page = new_page(address, viewport=PHONE, color_scheme=scheme, has_touch=True)
     sign_in(page, fed, LONG[:100])
-    for sample in (LONG, "B"):
+    for sample in ("B", LONG):
         fed.device.start_session(sample, LONG, 100)
         fed.feed(2)
     fed.device.enter(State.STALLED, LONG)

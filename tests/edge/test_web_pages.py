@@ -187,6 +187,7 @@ def test_whatever_is_filled_in_has_a_label_and_ids_are_given_once(fed: FedDevice
 
 def test_what_somebody_typed_is_shown_and_not_obeyed(fed: FedDevice, visitor: Person) -> None:
     operator = visitor.sign_in(HOSTILE)
+    other = fed.device.start_session("B", "", None)
     session = fed.device.start_session(HOSTILE, HOSTILE, 100)
     fed.feed(2)
     fed.device.camera = HOSTILE
@@ -194,14 +195,13 @@ def test_what_somebody_typed_is_shown_and_not_obeyed(fed: FedDevice, visitor: Pe
     fed.device.say("scale", HOSTILE)
     cell = cells_of(fed, session.id)[0]
     operator.send(f"/cells/{cell.id}/label", **{"class": "unclassified"})
-    fed.device.start_session("B", "", None)
     assert fed.store.flush(10)
     seen = (
         *PAGES,
         f"/cells/{cell.id}",
         "/cells?session=all",
         f"/sessions/{session.id}",
-        f"/sessions/compare?id={session.id}&id={session.id + 1}",
+        f"/sessions/compare?id={session.id}&id={other.id}",
         f"/cells?session={HOSTILE}",
         f"/classify?result={HOSTILE}",
     )
