@@ -172,11 +172,12 @@ def find_session(reader: Reader, session_id: int) -> Session:
 
 def both_differentials(reader: Reader, session: Session) -> JSON:
     """A session's differential as classified and as corrected."""
-    manifest = web().device.manifest
+    # Of the model that counted: the device may have another by now.
+    accuracy = session.settings.get("accuracy", {})
     classified, corrected = reader.differential(session.id)
     return {
-        "as_classified": shown.of_differential(classified, manifest),
-        "as_corrected": shown.of_differential(corrected, manifest),
+        "as_classified": shown.of_differential(classified, accuracy),
+        "as_corrected": shown.of_differential(corrected, accuracy),
     }
 
 

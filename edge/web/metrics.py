@@ -33,6 +33,10 @@ class _DeviceMetrics(Collector):
         )
         yield from _of_camera(status)
         yield from _of_cells(status)
+        if status.messages is not None:
+            yield _gauge("messages_connected", "1 while there is a broker", status.messages.connected)
+            yield _gauge("messages_queued", "Messages that wait to be sent", status.messages.queued)
+            yield _counter("messages_sent", "Messages that the broker took", status.messages.sent)
         yield from _of_machine(health)
         yield _gauge("viewers", "Watchers of the live picture", web.live.viewers)
         yield _counter("live_pictures", "Live pictures encoded", web.live.encoded)

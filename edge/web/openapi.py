@@ -122,7 +122,9 @@ _SCHEMAS: JSON = {
         differential=_of("Differential"),
         target_reached=_YES_OR_NO,
         store=_object(pending=_COUNT, stored=_COUNT, not_stored=_COUNT, error=_or_null(_TEXT)),
+        messages=_or_null(_object(connected=_YES_OR_NO, error=_or_null(_TEXT), queued=_COUNT, sent=_COUNT)),
         notes=_TEXTS,
+        said=_TEXTS,
     ),
     "Differential": _object(
         total=_COUNT,

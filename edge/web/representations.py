@@ -4,7 +4,7 @@ Every function returns what `json.dumps` takes. Times are ISO 8601 in UTC, share
 µm. Nothing secret is in any of them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -44,20 +44,23 @@ def of_status(status: DeviceStatus, manifest: Manifest) -> JSON:
         "focus": _rounded(status.focus, 3),
         "cells_in_view": status.cells_in_view,
         "session": None if status.session is None else of_session(status.session),
-        "differential": of_differential(status.differential, manifest),
+        "differential": of_differential(status.differential, manifest.accuracy),
         "target_reached": status.target_reached,
         "store": asdict(status.store),
+        "messages": None if status.messages is None else asdict(status.messages),
         "notes": list(status.notes),
+        "said": list(status.said),
     }
 
 
-def of_differential(differential: Differential, manifest: Manifest) -> JSON:
+def of_differential(differential: Differential, accuracy: Mapping[str, Any]) -> JSON:
     """Counts, shares with exact 95 % limits and the adults' reference intervals beside them.
 
-    ``misclassification`` of a class: lowest and highest share that its count could come from by the
-    classifier's measured errors alone; None where these were not measured, or nothing is counted.
+    ``accuracy``: of the model that counted, as its manifest has it. ``misclassification`` of a class: lowest
+    and highest share that its count could come from by those measured errors alone; None where they were not
+    measured, or nothing is counted.
     """
-    measured = Misclassification.of(manifest.accuracy).behind(differential.counts)
+    measured = Misclassification.of(accuracy).behind(differential.counts)
     classes = []
     for index, one in enumerate(CELL_CLASSES):
         share = differential.share(one.name)
@@ -76,7 +79,7 @@ def of_differential(differential: Differential, manifest: Manifest) -> JSON:
         "named": differential.named,
         "classes": classes,
         "unclassified": _of_share(differential.unclassified_share),
-        "classifier_error": classifier_error(manifest.accuracy),
+        "classifier_error": classifier_error(accuracy),
         "reference_source": REFERENCE_SOURCE,
     }
 
@@ -95,7 +98,8 @@ def of_session(session: Session) -> JSON:
         "model_hash": session.model_hash,
         "um_per_pixel": session.um_per_pixel,
         "target": session.target,
-        "settings": dict(session.settings),
+        # Less what was measured of the model, which comes with the differential.
+        "settings": {name: value for name, value in session.settings.items() if name != "accuracy"},
         "continued": session.continued,
         "crop_um": session.crop_um,
     }

@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from http.client import HTTPConnection
 from typing import Any
 
@@ -16,6 +17,7 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from edge.device import PublisherStatus
 from edge.web import create_app
 from edge.web.openapi import description
 from edge.web.server import PageServer
@@ -141,6 +143,20 @@ def test_every_question_is_answered_as_described(client: Client) -> None:
         assert client.ask("GET", f"/api/v1/{path}")[0] == 200
     for path in ("/live.jpg", "/live.mjpg", "/metrics", "/healthz"):
         assert client.ask("GET", path)[0] == 200
+
+
+def test_how_messages_get_on_is_told_where_they_are_sent(client: Client) -> None:
+    assert client.ask("GET", "/api/v1/status")[1]["messages"] is None
+    told = PublisherStatus(connected=False, error="refused", queued=3, sent=1)
+    client.fed.device.reports_messages(lambda: told)
+    assert client.ask("GET", "/api/v1/status")[1]["messages"] == asdict(told)
+    assert b"hematovision_messages_queued 3.0" in client.ask("GET", "/metrics")[1]
+
+
+def test_a_session_is_judged_by_what_was_measured_of_its_own_model(client: Client) -> None:
+    _, both = client.ask("GET", "/api/v1/sessions/1/differential")
+    assert "Measured: " in both["as_classified"]["classifier_error"]
+    assert "accuracy" not in client.ask("GET", "/api/v1/sessions/1")[1]["settings"]
 
 
 @pytest.mark.parametrize(
