@@ -66,7 +66,8 @@ def started(
             store.end_session(left_open.id, "interrupted")
             left_open = None
         if left_open is None:
-            device.start_session_with_first_frame(target)
+            # Files can be read again once the store is well; what passes a camera is gone, whatever is done.
+            device.start_session_with_first_frame(target, patient=camera.live)
         else:
             device.continue_session(left_open)
         if messages is not None:

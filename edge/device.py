@@ -151,6 +151,8 @@ class Device:
         self._last: _Counting | None = None
         self._waiting = False
         self._waiting_target: int | None = None
+        self._patient = True
+        self._refused = False
         self._ask_again_at = 0.0
         self._publisher: Callable[[], PublisherStatus] | None = None
         self._parts: dict[str, Callable[[], object]] = {}
@@ -203,7 +205,7 @@ class Device:
     def wait_frame(self, after: int, limit_s: float) -> tuple[int, SeenFrame] | None:
         """The newest frame that was looked at, and its running number, once that is above ``after``.
 
-        None where there is none within so many seconds, or while the camera is not running.
+        None where there is none within so many seconds. While the camera is not running, the newest is old.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._latest is not None and self._frames > after, limit_s)
@@ -231,10 +233,14 @@ class Device:
             self._begin(_Counting(session, Tally(self.manifest, target)), self._line.start_slide())
             return session
 
-    def start_session_with_first_frame(self, target: int | None) -> None:
-        """Begin a session as the settings name it once there is a frame, unless one is open by then."""
+    def start_session_with_first_frame(self, target: int | None, patient: bool = True) -> None:
+        """Begin a session as the settings name it once there is a frame, unless one is open by then.
+
+        ``patient``: a store that does not take it is asked again, and what is seen until then is not counted;
+        else `saw` raises `StoreError`.
+        """
         self._waiting = True
-        self._waiting_target = target
+        self._waiting_target, self._patient = target, patient
 
     def continue_session(self, session: Session) -> Session:
         """Go on with a session that an earlier run left open, in a new area. Raises `StoreError`."""
@@ -281,13 +287,11 @@ class Device:
     def _begin(self, counting: _Counting, slide: int) -> None:
         self._waiting = False
         with self._changed:
-            # Frames of the slide before may still be on their way; of those before that, none.
-            before = sorted(self._counting.items())[-1:]
-            self._counting = dict(before) | {slide: counting}
+            self._counting[slide] = counting
             self._open = self._last = counting
 
     def _begin_waiting(self, slide: int) -> None:
-        """Begin the session that waits for this frame, the first of its slide."""
+        """Begin the session that waits for a frame; this one is of the slide of that number."""
         if monotonic() < self._ask_again_at:
             return
         with self._steering:
@@ -297,9 +301,14 @@ class Device:
             try:
                 session = self._new_session(names.sample, names.operator, target)
             except StoreError as error:
+                if not self._patient:
+                    raise
+                self._refused = True
                 self._ask_again_at = monotonic() + _ASK_AGAIN_S
                 self.say("store", f"no session can be begun, nothing is counted: {error}")
                 return
+            if self._refused:
+                slide = self._line.start_slide()  # or cells seen meanwhile would count for nobody
             self._begin(_Counting(session, self._tally_of(target)), slide)
 
     def _end(self, because: str) -> Session | None:
@@ -366,7 +375,11 @@ class Device:
             self.say("store", f"the session stays open, the next run goes on with it: {error}")
 
     def saw(self, result: SeenFrame | LostFrame) -> None:
-        """What became of a frame: its new cells are counted, and given to the store."""
+        """What became of a frame: its new cells are counted, and given to the store.
+
+        Raises:
+            StoreError: a session that does not wait cannot be begun, see `start_session_with_first_frame`.
+        """
         if isinstance(result, LostFrame):
             with self._changed:
                 self._lost += 1
@@ -382,6 +395,8 @@ class Device:
             for cell in result.counted:
                 self.store.add_cell(counting.session.id, counting.own(cell), self.model.model_hash)
         with self._changed:
+            for slide in [slide for slide in self._counting if slide < result.slide]:
+                del self._counting[slide]  # the line is done with it
             self._frames += 1
             self._skipped += result.skipped is not None
             self._latest = _as_numbered(result, counting)

@@ -100,6 +100,18 @@ def test_frames_still_on_their_way_belong_to_the_session_that_they_were_seen_in(
     assert device.status().differential.total == 2
 
 
+def test_sessions_started_one_upon_the_other_take_no_cell_from_the_one_before(
+    device: Device, store: Store
+) -> None:
+    first = device.start_session("S1", "", None)
+    device.start_session("S2", "", None)
+    third = device.start_session("S3", "", None)
+    device.saw(seen(0, counted=1, slide=2))
+    device.saw(seen(1, counted=2, slide=6))
+    assert stored(store, first.id) == [(1, 1)]
+    assert stored(store, third.id) == [(11, 1), (12, 1)]
+
+
 def test_after_a_stop_nothing_more_is_counted(device: Device, store: Store) -> None:
     session = device.start_session("S1", "", None)
     slide = 2
@@ -159,7 +171,22 @@ def test_a_store_that_takes_no_session_is_said_and_asked_again(
     )
     monkeypatch.setattr(store, "start_session", start)
     device.saw(seen(1, counted=1))
-    assert device.status().differential.total == 1
+    assert device.status().session is not None
+    # The cells in view are looked at anew: some of them were confirmed when nobody counted.
+    device.saw(seen(2, counted=2, slide=2))
+    assert device.status().differential.total == 2
+
+
+def test_of_files_nothing_is_passed_over_while_the_store_takes_no_session(
+    device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(new: object) -> None:
+        raise StoreError("hematovision.db: the disk is full")
+
+    monkeypatch.setattr(store, "start_session", refuse)
+    device.start_session_with_first_frame(None, patient=False)
+    with pytest.raises(StoreError, match="full"):
+        device.saw(seen(0, counted=1))
 
 
 def test_a_session_that_was_begun_after_nobody_waited_for_it_any_more_is_in_nobodys_way(
