@@ -21,6 +21,7 @@ from edge.device import PublisherStatus
 from edge.web import create_app
 from edge.web.openapi import description
 from edge.web.server import PageServer
+from hematovision.errors import StoreError
 from hematovision.images import decode_image
 from tests.edge.fed_device import FedDevice, fed_device
 
@@ -206,6 +207,34 @@ def test_a_number_beyond_all_ids_and_another_method_are_no_failures(client: Clie
         answer = connection.getresponse()
         assert answer.status == status
         assert set(json.loads(answer.read())) == {"error"}
+
+
+def test_a_store_that_fails_is_told_and_the_rest_still_answers(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StoreError("hematovision.db: the disk is full")
+
+    monkeypatch.setattr(client.fed.store, "read", fail)
+    monkeypatch.setattr(client.fed.store, "correct", fail)
+    for method, path in (("GET", "cells"), ("GET", "sessions/1"), ("POST", "cells/1/correction")):
+        status, found = client.ask(
+            method, f"/api/v1/{path}", {"class": "monocyte"} if method == "POST" else None
+        )
+        assert (status, found["error"]) == (503, "hematovision.db: the disk is full")
+    assert client.ask("GET", "/api/v1/status")[0] == 200
+    assert client.ask("GET", "/metrics")[0] == 200
+
+
+def test_a_failure_of_our_own_shows_no_traceback(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(client.fed.store, "correct", fail)
+    status, found = client.ask("POST", "/api/v1/cells/1/correction", {"class": "monocyte"})
+    assert status == 500
+    assert "secret" not in found["error"]
+    assert client.ask("GET", "/api/v1/status")[0] == 200
 
 
 def test_sessions_are_started_stopped_and_deleted(client: Client) -> None:

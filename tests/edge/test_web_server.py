@@ -263,6 +263,15 @@ def test_connections_that_ask_for_nothing_make_room(serve: Serve, monkeypatch: p
     assert served.is_well()
 
 
+def test_behind_a_proxy_with_tls_the_cookie_is_for_tls_only(serve: Serve) -> None:
+    served = serve()
+    request = b"GET /sign-in HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%b\r\n"
+    for header, secure in ((b"X-Forwarded-Proto: https\r\n", True), (b"", False)):
+        head = read_all(served.connect(request % header)).partition(b"\r\n\r\n")[0]
+        cookie = next(line for line in head.splitlines() if line.startswith(b"Set-Cookie"))
+        assert (b"Secure" in cookie) == secure
+
+
 def test_where_it_cannot_listen_is_told_at_once(fed: FedDevice, serve: Serve) -> None:
     taken = serve().port
     for web, why in (
