@@ -126,6 +126,16 @@ def health_lines(health: Health) -> list[tuple[str, str]]:
     ]
 
 
+def messages_line(status: DeviceStatus) -> tuple[str, str]:
+    """How messages to the broker get on."""
+    messages = status.messages
+    if messages is None:
+        return "Messages", "off"
+    connection = "connected" if messages.connected else "not connected"
+    counts = f"{count(messages.sent)} sent, {count(messages.queued)} waiting"
+    return "Messages", f"{connection}; {counts}" + (f"; {messages.error}" if messages.error else "")
+
+
 def model_lines(model: ModelFile) -> list[tuple[str, str]]:
     """The model's card, less its measured accuracy."""
     manifest = model.manifest

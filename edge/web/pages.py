@@ -23,6 +23,7 @@ from edge.web.page_text import (
     FILTERS,
     accuracy_lines,
     health_lines,
+    messages_line,
     model_lines,
     old_note,
     session_name,
@@ -69,7 +70,6 @@ def _everywhere() -> dict[str, Any]:
         "targets": TARGETS,
         "time_zone": time_zone(),
         "reference_source": REFERENCE_SOURCE,
-        "error_note": classifier_error(web().device.manifest.accuracy),
     }
 
 
@@ -79,7 +79,11 @@ def live() -> str:
     device = web().device
     status = device.status()
     return render_template(
-        "live.html", status=status, old_note=old_note(status), summary=device.tally.summary()
+        "live.html",
+        status=status,
+        old_note=old_note(status),
+        error_note=classifier_error(device.manifest.accuracy),
+        summary=device.tally.summary(),
     )
 
 
@@ -150,6 +154,7 @@ def cells() -> str:
         session=session,
         classified=classified,
         corrected=corrected,
+        error_notes=_error_notes(session) if session else [],
         here=request.full_path,
         first_url=None if after is None else _address(".cells", here),
         next_url=_address(".cells", here | {"after": shown[-1].id}) if len(found) > len(shown) else None,
@@ -290,7 +295,12 @@ def session(session_id: int) -> str:
         classified, corrected = reader.differential(session_id)
         events = reader.events(EVENTS_A_PAGE, session_id=session_id)
     return render_template(
-        "session.html", session=found, classified=classified, corrected=corrected, events=events
+        "session.html",
+        session=found,
+        classified=classified,
+        corrected=corrected,
+        error_notes=_error_notes(found),
+        events=events,
     )
 
 
@@ -320,7 +330,12 @@ def compare() -> str | Response:
             (reader.session(one), reader.differential(one)[1]) for one in chosen
         ]
     methods = {(one.model_hash, round(one.um_per_pixel, 4)) for one, _ in found}
-    return render_template("compare.html", sessions=found, many_methods=len(methods) > 1)
+    return render_template(
+        "compare.html",
+        sessions=found,
+        error_notes=_error_notes(*(one for one, _ in found)),
+        many_methods=len(methods) > 1,
+    )
 
 
 # Device
@@ -341,13 +356,18 @@ def device() -> str:
         status=status,
         problems=problems(status, health),
         warnings=warnings(status, health),
-        health=health_lines(health),
+        health=[*health_lines(health), messages_line(status)],
         model=model_lines(parts.device.model),
         accuracy=accuracy_lines(parts.device.manifest),
         settings=setting_lines(parts.settings, status.camera),
         events=shown,
         next_url=url_for(".device", before=shown[-1].id) if len(found) > len(shown) else None,
     )
+
+
+def _error_notes(*sessions: Session) -> list[str]:
+    # Of the models that counted them, which need not be the present one.
+    return list(dict.fromkeys(classifier_error(one.settings.get("accuracy", {})) for one in sessions))
 
 
 def _address(endpoint: str, query: Mapping[str, object]) -> str:

@@ -16,14 +16,14 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from edge.device import DeviceStatus, State
+from edge.device import DeviceStatus, PublisherStatus, State
 from edge.differential import Differential, classifier_error
 from edge.health import Health
-from edge.store import StoreCounts, StoredCell
+from edge.store import NewSession, StoreCounts, StoredCell
 from edge.web.page_text import caption, health_lines, local_time, old_note, probability, share_text
 from hematovision.errors import StoreError
 
-from .fed_device import FedDevice, fed_device, places
+from .fed_device import UM_PER_PIXEL, FedDevice, fed_device, places
 
 # In `edge.web` the name is its blueprint's.
 pages_module = import_module("edge.web.pages")
@@ -613,6 +613,24 @@ def test_one_session_or_too_many_are_not_compared(fed: FedDevice, visitor: Perso
     assert "Choose 2 to 10 sessions to compare." in visitor.text("/sessions")
 
 
+def test_an_older_session_stands_with_the_error_of_the_model_that_counted_it(
+    fed: FedDevice, visitor: Person
+) -> None:
+    session = fed.device.start_session("A", "", None)
+    fed.device.stop_session()
+    kept = dict(session.settings)
+    kept["accuracy"] = {"sets": [{**kept["accuracy"]["sets"][0], "name": "another laboratory"}]}
+    new = NewSession("B", "", "phantom", "older.tflite", "0" * 64, UM_PER_PIXEL, settings=kept)
+    older = fed.store.start_session(new)
+    text = visitor.text(f"/sessions/{older.id}")
+    assert "Measured: another laboratory:" in text
+    assert "kaggle-test" not in text
+    text = visitor.text(f"/sessions/compare?id={session.id}&id={older.id}")
+    assert "Measured: another laboratory:" in text
+    assert "kaggle-test" in text
+    assert "counted with different models or scales" in text
+
+
 def test_a_session_offers_its_exports(fed: FedDevice, visitor: Person) -> None:
     session = fed.device.start_session("A", "", None)
     fed.feed(1)
@@ -675,6 +693,13 @@ def test_a_sensor_that_is_not_there_says_so() -> None:
         "Memory free": "3000 MB",
         "Load": "0.50",
     }
+
+
+def test_device_tells_how_messages_get_on(fed: FedDevice, visitor: Person) -> None:
+    assert "Messages off" in visitor.text("/device")
+    fed.device.reports_messages(lambda: PublisherStatus(False, "the broker refuses <us>", 17, 1200))
+    text = visitor.text("/device")
+    assert "Messages not connected; 1\u202f200 sent, 17 waiting; the broker refuses <us>" in text
 
 
 def test_device_names_the_settings_in_force(fed: FedDevice, visitor: Person) -> None:
