@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from threading import Condition, Lock
 from time import monotonic
 
@@ -149,8 +150,8 @@ class Device:
         self._counting: dict[int, _Counting] = {}
         self._open: _Counting | None = None
         self._last: _Counting | None = None
-        self._waiting = False
-        self._waiting_target: int | None = None
+        # Begins the session that waits for a frame.
+        self._waiting: Callable[[], _Counting] | None = None
         self._patient = True
         self._refused = False
         self._ask_again_at = 0.0
@@ -239,20 +240,25 @@ class Device:
         ``patient``: a store that does not take it is asked again, and what is seen until then is not counted;
         else `saw` raises `StoreError`.
         """
-        self._waiting = True
-        self._waiting_target, self._patient = target, patient
+        names, self._patient = self.settings.session, patient
 
-    def continue_session(self, session: Session) -> Session:
-        """Go on with a session that an earlier run left open, in a new area. Raises `StoreError`."""
+        def begin() -> _Counting:
+            session = self._new_session(names.sample, names.operator, target)
+            return _Counting(session, self._tally_of(target))
+
+        self._waiting = begin
+
+    def continue_session(self, session: Session) -> None:
+        """Go on with a session that an earlier run left open, in a new area.
+
+        Where the store does not take that, as on a full disk, it is asked again while there are frames.
+        """
         with self._steering:
-            session = self.store.continue_session(session.id)
-            with self.store.read() as reader:
-                number, area = reader.last_place(session.id)
-                counted, _ = reader.differential(session.id)
-            tally = Tally(self.manifest, session.target)
-            tally.differential = counted
-            self._begin(_Counting(session, tally, number, area), self._line.start_slide())
-            return session
+            try:
+                self._begin(self._continued(session), self._line.start_slide())
+            except StoreError as error:
+                self._waiting = partial(self._continued, session)
+                self._refused_by_store(error)
 
     def stop_session(self, because: str = "stopped") -> Session | None:
         """End the open session, and return it; None where there is none. Raises `StoreError`."""
@@ -262,8 +268,8 @@ class Device:
     def _new_session(self, sample: str, operator: str, target: int | None) -> Session:
         with self.store.read() as reader:
             unknown = reader.open_session()
-        if unknown is not None:  # begun by a disk that answered too late for whoever asked
-            self.store.end_session(unknown.id, "never counted into")
+        if unknown is not None:  # begun by a disk that answered too late, or not gone on with
+            self.store.end_session(unknown.id, "interrupted")
         return self.store.start_session(
             NewSession(
                 sample=sample,
@@ -278,6 +284,15 @@ class Device:
             )
         )
 
+    def _continued(self, session: Session) -> _Counting:
+        session = self.store.continue_session(session.id)
+        with self.store.read() as reader:
+            number, area = reader.last_place(session.id)
+            counted, _ = reader.differential(session.id)
+        tally = Tally(self.manifest, session.target)
+        tally.differential = counted
+        return _Counting(session, tally, number, area)
+
     def _tally_of(self, target: int | None) -> Tally:
         """Of a session that begins with the first frame that can be used."""
         tally = Tally(self.manifest, target)
@@ -285,7 +300,7 @@ class Device:
         return tally
 
     def _begin(self, counting: _Counting, slide: int) -> None:
-        self._waiting = False
+        self._waiting = None
         with self._changed:
             self._counting[slide] = counting
             self._open = self._last = counting
@@ -295,21 +310,23 @@ class Device:
         if monotonic() < self._ask_again_at:
             return
         with self._steering:
-            if not self._waiting or self._open is not None:
+            if self._waiting is None:
                 return
-            names, target = self.settings.session, self._waiting_target
             try:
-                session = self._new_session(names.sample, names.operator, target)
+                counting = self._waiting()
             except StoreError as error:
                 if not self._patient:
                     raise
-                self._refused = True
-                self._ask_again_at = monotonic() + _ASK_AGAIN_S
-                self.say("store", f"no session can be begun, nothing is counted: {error}")
+                self._refused_by_store(error)
                 return
             if self._refused:
                 slide = self._line.start_slide()  # or cells seen meanwhile would count for nobody
-            self._begin(_Counting(session, self._tally_of(target)), slide)
+            self._begin(counting, slide)
+
+    def _refused_by_store(self, error: StoreError) -> None:
+        self._refused = True
+        self._ask_again_at = monotonic() + _ASK_AGAIN_S
+        self.say("store", f"no session can be begun, nothing is counted: {error}")
 
     def _end(self, because: str) -> Session | None:
         counting = self._open
@@ -387,7 +404,7 @@ class Device:
             if counting is not None:
                 counting.tally.add(result)
             return
-        if self._waiting:
+        if self._waiting is not None:
             self._begin_waiting(result.slide)
         counting = self._counting.get(result.slide)
         if counting is not None:

@@ -132,7 +132,7 @@ def test_what_an_earlier_run_counted_is_gone_on_with_in_a_new_area(
     device.saw(seen(0, counted=3, slide=2, area=2))
     assert store.flush(5)
     later = Device(Settings(), classifier.model, store, LiveLine(classifier), "a camera", UM_PER_PIXEL)
-    assert later.continue_session(session).continued == 1
+    later.continue_session(session)
     assert later.status().differential.total == 3
     later.saw(seen(0, counted=1, slide=2))
     assert stored(store, session.id) == [(1, 2), (2, 2), (3, 2), (4, 3)]
@@ -177,6 +177,29 @@ def test_a_store_that_takes_no_session_is_said_and_asked_again(
     assert device.status().differential.total == 2
 
 
+def test_a_session_that_the_store_cannot_go_on_with_yet_is_gone_on_with_later(
+    device: Device, store: Store, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = device.start_session("S1", "", None)
+    device.saw(seen(0, counted=3, slide=2))
+    assert store.flush(5)
+    go_on = store.continue_session
+
+    def refuse(session_id: int) -> None:
+        raise StoreError("hematovision.db: the disk is full")
+
+    monkeypatch.setattr(store, "continue_session", refuse)
+    monkeypatch.setattr("edge.device._ASK_AGAIN_S", 0.0)
+    later = Device(Settings(), classifier.model, store, LiveLine(classifier), "a camera", UM_PER_PIXEL)
+    later.continue_session(session)
+    later.saw(seen(0, counted=1))
+    assert later.status().session is None
+    monkeypatch.setattr(store, "continue_session", go_on)
+    later.saw(seen(1))
+    later.saw(seen(2, counted=1, slide=2))
+    assert stored(store, session.id) == [(1, 1), (2, 1), (3, 1), (24, 2)]
+
+
 def test_of_files_nothing_is_passed_over_while_the_store_takes_no_session(
     device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +219,7 @@ def test_a_session_that_was_begun_after_nobody_waited_for_it_any_more_is_in_nobo
     assert device.status().session is None
     assert device.start_session("S2", "", None).sample == "S2"
     with store.read() as reader:
-        assert reader.session(late.id).ended_because == "never counted into"
+        assert reader.session(late.id).ended_because == "interrupted"
 
 
 def test_a_session_keeps_how_often_its_model_was_right(device: Device) -> None:
