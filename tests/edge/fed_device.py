@@ -13,7 +13,7 @@ from flask import Flask
 
 from edge.cameras import Frame, open_camera
 from edge.classifier import Classifier, default_model_path
-from edge.config import Settings, StoreSettings
+from edge.config import Settings, StoreSettings, WebSettings
 from edge.device import Device, State
 from edge.pipeline import Line, StillLine
 from edge.store import Store
@@ -89,9 +89,11 @@ def places() -> Sequence[Frame]:
 
 
 @contextmanager
-def fed_device(folder: Path, line_class: type[Line] = StillLine) -> Iterator[FedDevice]:
+def fed_device(
+    folder: Path, line_class: type[Line] = StillLine, host: str = "127.0.0.1"
+) -> Iterator[FedDevice]:
     """A running device that keeps its state in a folder; no session is open."""
-    settings = Settings(store=StoreSettings(folder=str(folder)))
+    settings = Settings(store=StoreSettings(folder=str(folder)), web=WebSettings(host=host))
     model = read_model_file(default_model_path())
     line = line_class(Classifier(model, threads=1))
     with Store(folder) as store:

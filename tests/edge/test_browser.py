@@ -25,6 +25,7 @@ from playwright.sync_api import (
 
 from edge.device import State
 from edge.pipeline import LiveLine
+from edge.token import new_token
 
 from .fed_device import FedDevice, fed_device, places
 
@@ -256,6 +257,18 @@ def test_who_looks_elsewhere_watches_no_stream(fed: FedDevice, address: str, new
         assert page.locator("#picture img").get_attribute("src") is None
         page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
         wait_for_picture(page)
+
+
+def test_who_is_signed_out_while_looking_is_asked_to_sign_in(new_page: NewPage, tmp_path: Path) -> None:
+    everywhere = "0.0.0.0"  # where reading takes the token, too
+    with fed_device(tmp_path / "state", host=everywhere) as fed, fed.serving() as address:
+        page = new_page(f"http://127.0.0.1:{address.rpartition(':')[2]}")
+        page.goto("/")
+        expect(page).to_have_url(re.compile("/sign-in"))
+        sign_in(page, fed)
+        expect(page.get_by_role("heading", name="Live")).to_be_visible()
+        new_token(tmp_path / "state")
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
 # Cells and sessions
