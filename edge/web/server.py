@@ -138,7 +138,7 @@ class _Channel(HTTPChannel):
 
     request: _Request | None
     _sending_since: float | None = None
-    _refused = _lingers = False
+    _serves = _refused = _lingers = False
 
     def __init__(self, *args: Any, **more: Any) -> None:
         #: When it began to wait for what it waits for.
@@ -148,7 +148,7 @@ class _Channel(HTTPChannel):
     @property
     def is_busy(self) -> bool:
         """Whether an answer is made or on its way out."""
-        return bool(self.requests or self.total_outbufs_len)
+        return bool(self.requests or self._serves or self.total_outbufs_len)
 
     @property
     def is_idle(self) -> bool:
@@ -160,7 +160,7 @@ class _Channel(HTTPChannel):
         waited = now - self.since
         if self._lingers:
             return waited > _LINGER_S
-        if self.requests:
+        if self.requests or self._serves:
             sending_since = self._sending_since
             return sending_since is not None and now - sending_since > SEND_S
         if self.total_outbufs_len:
@@ -187,8 +187,12 @@ class _Channel(HTTPChannel):
 
     def service(self) -> None:
         self._refused = self.requests[0].error is not None
-        super().service()
-        self.since = monotonic()
+        self._serves = True
+        try:
+            super().service()
+        finally:
+            self.since = monotonic()
+            self._serves = False  # only now: before, it would have waited since the request came
 
     def write_soon(self, data: bytes) -> int:
         self._sending_since = monotonic()
