@@ -12,7 +12,7 @@ from edge.cameras import Camera
 from edge.config import Settings, state_folder
 from edge.device import Device
 from edge.pipeline import Line
-from edge.store import Session, Store
+from edge.store import Store
 from hematovision.errors import RecoveryError
 from hematovision.model_file import ModelFile
 
@@ -40,7 +40,7 @@ def started(
         line: what the frames go through.
         camera: closed.
         um_per_pixel: scale of its frames.
-        target: the session ends when so many cells have been given a class.
+        target: the session ends when so many cells have been given a class; None where nobody said so.
         tell: given the kind and the text of everything that happens.
 
     Raises:
@@ -62,7 +62,7 @@ def started(
         device.depends_on("the store", lambda: store.counts().error if store.failed else None)
         with store.read() as reader:
             left_open = reader.open_session()
-        if left_open is not None and not _goes_on(left_open, device, camera):
+        if left_open is not None and not (camera.live and device.can_continue(left_open, target)):
             store.end_session(left_open.id, "interrupted")
             left_open = None
         if left_open is None:
@@ -120,15 +120,3 @@ def stopped_by_signals() -> Iterator[Event]:
         waker.close()
         waiting.join()
         heard.close()
-
-
-def _goes_on(session: Session, device: Device, camera: Camera) -> bool:
-    """Whether a session that was cut off is continued: of a live camera, all that counts as it was."""
-    sample = device.settings.session.sample
-    return (
-        camera.live
-        and session.camera == device.camera
-        and session.model_hash == device.model.model_hash
-        and session.um_per_pixel == device.um_per_pixel
-        and sample in ("", session.sample)
-    )

@@ -260,6 +260,20 @@ class Device:
                 self._waiting = partial(self._continued, session)
                 self._refused_by_store(error)
 
+    def can_continue(self, session: Session, target: int | None) -> bool:
+        """Whether a session that an earlier run left open can be gone on with: all is as it was then.
+
+        ``target``: what is wanted now; None where nothing is said of it.
+        """
+        now = _settings_of(self.settings, self.manifest)
+        return (
+            session.camera == self.camera
+            and session.model_hash == self.model.model_hash
+            and session.um_per_pixel == self.um_per_pixel
+            and target in (None, session.target)
+            and all(session.settings.get(key) == now[key] for key in ("blank", "names"))
+        )
+
     def stop_session(self, because: str = "stopped") -> Session | None:
         """End the open session, and return it; None where there is none. Raises `StoreError`."""
         with self._steering:
@@ -301,6 +315,7 @@ class Device:
 
     def _begin(self, counting: _Counting, slide: int) -> None:
         self._waiting = None
+        self.unsay("store")
         with self._changed:
             self._counting[slide] = counting
             self._open = self._last = counting
@@ -333,6 +348,7 @@ class Device:
         if counting is None:
             return None
         session = self.store.end_session(counting.session.id, because)
+        self.unsay("store")
         self._line.start_slide()  # what is seen from now on is nobody's
         with self._changed:
             counting.session = session
@@ -382,6 +398,11 @@ class Device:
         with self._changed:
             self._said[kind] = line
         self._record(kind, line)
+
+    def unsay(self, kind: str) -> None:
+        """What was said of this kind does not hold any more."""
+        with self._changed:
+            self._said.pop(kind, None)
 
     def finish(self, because: str) -> None:
         """The run ends, and with it the open session, if any. May be called more than once."""
@@ -474,9 +495,13 @@ def _as_numbered(result: SeenFrame, counting: _Counting | None) -> SeenFrame:
 
 
 def _settings_of(settings: Settings, manifest: Manifest) -> dict[str, object]:
-    """What a session records: what its cells depend on, how often the model was right, and nothing secret."""
+    """What a session records: what its cells depend on, how often the model was right, and nothing secret.
+
+    ``names``: what the settings call a session, whatever this one was called by hand.
+    """
     return {
         "model": asdict(settings.model),
         "blank": settings.camera.blank,
+        "names": asdict(settings.session),
         "accuracy": dict(manifest.accuracy),
     }

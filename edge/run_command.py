@@ -2,6 +2,7 @@
 
 import tomllib
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import click
@@ -35,6 +36,8 @@ from hematovision.errors import HematoVisionError, SettingError
 if TYPE_CHECKING:
     from edge.device import Device
 
+# Of a live camera no more than one lost frame is said in so many seconds.
+_SAY_LOST_S = 60.0
 _KINDS = "; ".join(f"{kind.usage} {kind.help}" for kind in CAMERA_KINDS)
 
 
@@ -189,15 +192,19 @@ class _Aside:
         self._line = line
         self._scale, self._lamp = ScaleWatch(um_per_pixel), LampWatch()
         self._losing = False
+        self._say_lost_at = 0.0
 
     def check(self, result: SeenFrame | LostFrame, camera: Camera) -> None:
         if isinstance(result, LostFrame):
-            # A camera in the dark loses thirty a second: the first is said, all are counted.
-            if not (camera.live and self._losing):
+            # A camera in the dark loses thirty a second, one on a bad cable every other: all are counted.
+            if not camera.live or (not self._losing and monotonic() >= self._say_lost_at):
                 self._device.say("frame", f"Error: {result.error}")
+                self._say_lost_at = monotonic() + _SAY_LOST_S
             self._losing = True
             return
-        self._losing = False
+        if self._losing:
+            self._losing = False
+            self._device.unsay("frame")
         with self._line.times.step("check"):
             said = self._scale.see(result.frame, camera), self._lamp.see(result.field)
         for kind, text in zip(("scale", "lamp"), said, strict=True):
@@ -217,7 +224,7 @@ def _key_and_value(text: str) -> tuple[str, object]:
         raise SettingError(f"--set {text}: there is no value; write --set {key}=VALUE")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # also for a whole number of thousands of digits
         return key.strip(), value
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge.cameras import Frame, LostFrame
 from edge.classifier import Classifier
-from edge.config import Settings
+from edge.config import CameraSettings, SessionSettings, Settings
 from edge.device import Device, State
 from edge.pipeline import LiveLine, SeenCell, SeenFrame
 from edge.store import Store
@@ -172,9 +172,27 @@ def test_a_store_that_takes_no_session_is_said_and_asked_again(
     monkeypatch.setattr(store, "start_session", start)
     device.saw(seen(1, counted=1))
     assert device.status().session is not None
+    assert device.status().said == ()
     # The cells in view are looked at anew: some of them were confirmed when nobody counted.
     device.saw(seen(2, counted=2, slide=2))
     assert device.status().differential.total == 2
+
+
+def test_a_session_is_gone_on_with_where_all_is_as_it_was_also_one_named_by_hand(
+    device: Device, store: Store, classifier: Classifier
+) -> None:
+    def later(settings: Settings, um_per_pixel: float = UM_PER_PIXEL) -> Device:
+        return Device(settings, classifier.model, store, LiveLine(classifier), "a camera", um_per_pixel)
+
+    left_open = device.start_session("another than in the settings", "", 100)
+    with store.read() as reader:
+        assert reader.open_session() == left_open
+    assert later(Settings()).can_continue(left_open, None)
+    assert later(Settings()).can_continue(left_open, 100)
+    assert not later(Settings()).can_continue(left_open, 200)
+    assert not later(Settings(session=SessionSettings(sample="S2"))).can_continue(left_open, None)
+    assert not later(Settings(camera=CameraSettings(blank="other.png"))).can_continue(left_open, None)
+    assert not later(Settings(), um_per_pixel=0.1).can_continue(left_open, None)
 
 
 def test_a_session_that_the_store_cannot_go_on_with_yet_is_gone_on_with_later(
