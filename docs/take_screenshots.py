@@ -12,4 +12,4 @@ sys.path.insert(0, str(REPOSITORY))
 from tests.edge.test_browser import chromium, take_screenshots  # noqa: E402 (found by the line above)
 
 with chromium() as browser:
-    take_screenshots(browser, REPOSITORY / "docs" / "pages", cells=60)
+    take_screenshots(browser, REPOSITORY / "docs" / "pages", cells=40)

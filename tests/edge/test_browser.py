@@ -118,13 +118,13 @@ def wait_for_picture(page: Page) -> None:
     expect(page.locator("#picture img")).not_to_have_js_property("naturalWidth", 0)
 
 
-def wait_until(page: Page, holds: Callable[[], bool]) -> None:
-    """Wait, at most half a minute; the page goes on meanwhile."""
-    for _ in range(300):
+def wait_until(page: Page, holds: Callable[[], bool], limit_s: int = 30) -> None:
+    """Wait at most so long; the page goes on meanwhile."""
+    for _ in range(10 * limit_s):
         if holds():
             return
         page.wait_for_timeout(100)
-    raise AssertionError("waited for half a minute")
+    raise AssertionError(f"waited for {limit_s} s")
 
 
 def goes_sideways(page: Page) -> bool:
@@ -546,7 +546,7 @@ def take_screenshots(browser: Browser, folder: Path, cells: int) -> None:
         sign_in(page, fed)
         for sample in ("2026-118", "2026-119"):
             session = fed.device.start_session(sample, "R. Okafor", 200)
-            wait_until(page, lambda: fed.device.status().differential.named >= cells)
+            wait_until(page, lambda: fed.device.status().differential.named >= cells, limit_s=200)
         page.goto("/")
         wait_for_picture(page)
         rest(page)
