@@ -174,7 +174,8 @@ class Supervisor:
             reason = f"a frame is looked at for more than {LOOK_LIMIT_S:g} s: the interpreter hangs"
             self._device.enter(State.FAILED, reason, self._failures)
             raise RecoveryError(f"{reason}; a new process is needed")
-        if camera.live and silent_s > SILENT_LIMIT_S:
+        # While a frame is looked at, it is not the camera that is waited for.
+        if camera.live and not pipeline.looking_s and silent_s > SILENT_LIMIT_S:
             raise CameraError(f"{camera.name}: neither a picture nor an error for {SILENT_LIMIT_S:g} s")
 
     def _recover(self, error: CameraError | ModelFileError) -> None:
