@@ -1,6 +1,7 @@
 """``hematovision run``: count the white cells that a camera sees."""
 
 import tomllib
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -124,11 +125,14 @@ def _count(settings: Settings, target: int | None, timing: bool) -> None:
     notifier = Notifier()
 
     def tell(kind: str, text: str) -> None:
-        if kind != "camera":
-            notice(text)
-        elif camera.live:
+        if kind == "camera":
+            if not camera.live:
+                return
             notifier.status(text)
-            notice(f"Camera {text}")
+            text = f"Camera {text}"
+        # The store has it too: a full disk that holds the log, or a terminal that was closed, ends no run.
+        with suppress(OSError):
+            notice(text)
 
     ended: HematoVisionError | None = None
     with (

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -24,13 +24,19 @@ _Value = TypeVar("_Value")
 class Run:
     """``hematovision run`` in a process of its own, its standard error in a file."""
 
-    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        stderr: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.log = folder / "log"
         command = [sys.executable, "-m", "hematovision", "run", "--set", f"store.folder={folder}", *arguments]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, (stderr or self.log).open("ab") as errors:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=os.environ | (environment or {})
+                command, stdout=log, stderr=errors, env=os.environ | (environment or {})
             )
 
     def wait_for(self, what: Callable[[Reader], _Value], limit_s: float = 60) -> _Value:
@@ -54,8 +60,8 @@ class Run:
 def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
-    def start(*arguments: str, environment: dict[str, str] | None = None) -> Run:
-        runs.append(Run(tmp_path, *arguments, environment=environment))
+    def start(*arguments: str, **options: Any) -> Run:
+        runs.append(Run(tmp_path, *arguments, **options))
         return runs[-1]
 
     yield start
@@ -114,6 +120,12 @@ def test_a_run_of_another_scale_does_not_go_on_with_what_was_cut_off(start: Call
     with open_reader(run.folder) as reader:
         later, earlier = reader.sessions(9)
     assert (earlier.ended_because, later.ended_because) == ("interrupted", "switched off")
+
+
+def test_a_log_that_cannot_be_written_ends_no_run(start: Callable[..., Run]) -> None:
+    run = start(*PHANTOM, stderr=Path("/dev/full"))
+    run.wait_for(counted)
+    assert run.stop() == 0
 
 
 def test_two_runs_do_not_write_to_one_store(start: Callable[..., Run]) -> None:
