@@ -146,15 +146,9 @@ class FoundSettings:
 
 
 def find_file(given: str | None) -> Path | None:
-    """The settings file: the one given, else `DEFAULT_FILE` where there is one, else none.
-
-    Raises:
-        SettingError: the one given is not there.
-    """
+    """The settings file: the one given, which must be there, else `DEFAULT_FILE` where it is, else none."""
     if given is None:
         return DEFAULT_FILE if DEFAULT_FILE.exists() else None
-    if not Path(given).exists():
-        raise SettingError(f"{shown_path(given)}: there is no such settings file; check the path")
     return Path(given)
 
 
@@ -251,7 +245,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     name = shown_path(path)
     try:
         if not path.is_file():  # a pipe would be waited for, a device has no end
-            raise SettingError(f"{name}: no settings file; check the path")
+            raise SettingError(f"{name}: there is no such settings file; check the path")
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
     except PermissionError as error:

@@ -227,7 +227,7 @@ def test_a_file_that_is_no_toml_is_refused_by_its_name(
 def test_neither_a_pipe_nor_a_folder_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(SettingError, match="no settings file"):
+        with pytest.raises(SettingError, match="no such settings file"):
             load_settings(path)
 
 
@@ -235,7 +235,7 @@ def test_a_file_that_is_named_must_be_there_the_usual_one_need_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SettingError, match="there is no such settings file"):
-        find_file(str(tmp_path / "missing.toml"))
+        load_settings(find_file(str(tmp_path / "missing.toml")))
     usual = tmp_path / "usual.toml"
     monkeypatch.setattr("edge.config.DEFAULT_FILE", usual)
     assert find_file(None) is None
