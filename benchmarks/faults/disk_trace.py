@@ -21,9 +21,12 @@ SECTOR = 512
 
 # Threads too; names beside descriptors; every text in hexadecimal, and whole.
 _OPTIONS = ("-f", "--seccomp-bpf", "-y", "-xx", "-s", "100000000")
+# All that changes a file or its name, or syncs it; a `?` before what not every processor has.
 _CALLS = (
-    *("openat", "write", "pwrite64", "pwritev", "ftruncate", "fallocate", "fsync", "fdatasync"),
-    *("sync_file_range", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat"),
+    *("?open", "openat", "openat2", "?creat", "write", "writev", "pwrite64", "pwritev", "pwritev2"),
+    *("truncate", "ftruncate", "fallocate", "copy_file_range", "sendfile", "splice", "mmap", "msync"),
+    *("fsync", "fdatasync", "syncfs", "sync_file_range"),
+    *("?rename", "?renameat", "renameat2", "?link", "linkat", "?symlink", "symlinkat", "?unlink", "unlinkat"),
 )
 _LINE = re.compile(r"(\d+) +(?:<\.\.\. (\w+) resumed>|(\w+)\()(.*)")
 _OUTCOME = re.compile(r"(.*)\) += (.*)")

@@ -5,24 +5,20 @@ its page answers, and how large its files are. During parts of the run somebody 
 """
 
 import csv
-import json
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
 from time import monotonic, sleep
-from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import click
 from rich.console import Console
 
+from benchmarks.faults.page import HERE, Page, page_running
 from edge.store import FILE_NAME, open_reader
 from hematovision.errors import HematoVisionError
 
@@ -37,7 +33,6 @@ CAMERA = "phantom:rate=20"
 _SETTLED_MINUTES = 10.0
 _SAMPLE_S = 2.0
 _ANSWER_LIMIT_S = 10.0
-_START_LIMIT_S = 60.0
 # When somebody watches, as shares of the run: never in the parts whose memory is compared.
 _WATCHED = (0.04, 0.14), (0.35, 0.5), (0.6, 0.85)
 # Of what is compared, the first part after it has settled and the last of all.
@@ -121,65 +116,34 @@ class LongRun:
 
 
 def measure_hour(minutes: float, out: Path, tell: Callable[[Sample], None] = lambda _: None) -> LongRun:
-    """Run the device for so long in a folder of its own, ``out``, where its log and its store stay.
+    """Run the device for so long; its store and its log stay in ``store`` in the folder ``out``.
 
     Raises:
         HematoVisionError: it does not start, or ends before it is to.
     """
-    store, log = out / "store", out / "run.log"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    settings = [f"store.folder={json.dumps(str(store.absolute()))}", f"web.port={port}"]
-    command = [sys.executable, "-m", "hematovision", "run", "--camera", CAMERA]
-    page = f"http://127.0.0.1:{port}"
-    with log.open("w") as output:
-        process = subprocess.Popen(  # noqa: S603
-            [*command, *(word for setting in settings for word in ("--set", setting))],
-            stdout=output,
-            stderr=output,
-        )
+    store = out / "store"
+    store.mkdir()
+    with page_running(store, CAMERA) as page:
+        samples, pictures = _watch(page, store, minutes, tell)
+        began = monotonic()
+        page.process.send_signal(signal.SIGTERM)
         try:
-            _wait_until_it_runs(process, page, log)
-            samples, pictures = _watch(process, page, store, log, minutes, tell)
-            began = monotonic()
-            process.send_signal(signal.SIGTERM)
-            exit_status = process.wait(4 * STOP_LIMIT_S)
-            stop_s = monotonic() - began
+            exit_status = page.process.wait(4 * STOP_LIMIT_S)
         except subprocess.TimeoutExpired as error:
-            raise HematoVisionError(f"it does not stop; see {log}") from error
-        finally:
-            process.kill()
-            process.wait()
+            raise HematoVisionError(f"it does not stop; see {store / 'log'}") from error
+        stop_s = monotonic() - began
     with open_reader(store) as reader:
         on_disk = reader.count_cells()
     return LongRun(tuple(samples), on_disk, pictures, stop_s, exit_status)
 
 
-def _wait_until_it_runs(process: "subprocess.Popen[bytes]", page: str, log: Path) -> None:
-    end = monotonic() + _START_LIMIT_S
-    while monotonic() < end:
-        _fail_if_ended(process, log)
-        try:
-            if _ask(page)["frame_age_s"] is not None:
-                return
-        except URLError:
-            pass  # not yet
-        sleep(0.2)
-    raise HematoVisionError(f"no frame within {_START_LIMIT_S:g} s of the start; see {log}")
-
-
 def _watch(
-    process: "subprocess.Popen[bytes]",
-    page: str,
-    store: Path,
-    log: Path,
-    minutes: float,
-    tell: Callable[[Sample], None],
+    page: Page, store: Path, minutes: float, tell: Callable[[Sample], None]
 ) -> tuple[list[Sample], int]:
     began, length = monotonic(), 60 * minutes
     step = min(_SAMPLE_S, length / 30)
     samples: list[Sample] = []
-    viewer = _Viewer(page)
+    viewer = _Viewer(page.port)
     viewer.start()
     try:
         while (passed := monotonic() - began) < length:
@@ -187,8 +151,7 @@ def _watch(
                 viewer.watching.set()
             else:
                 viewer.watching.clear()
-            _fail_if_ended(process, log)
-            samples.append(_sample(process.pid, page, store, passed / 60, viewer.watching.is_set()))
+            samples.append(_sample(page, store, passed / 60, viewer.watching.is_set()))
             tell(samples[-1])
             sleep(max(0.0, began + step * (passed // step + 1) - monotonic()))
     finally:
@@ -196,20 +159,20 @@ def _watch(
     return samples, viewer.pictures
 
 
-def _sample(pid: int, page: str, store: Path, minute: float, watched: bool) -> Sample:
+def _sample(page: Page, store: Path, minute: float, watched: bool) -> Sample:
     asked = monotonic()
     try:
-        status = _ask(page)
+        status = page.status()
     except OSError as error:
-        raise HematoVisionError(f"after {minute:.1f} minutes the page does not answer: {error}") from error
+        raise HematoVisionError(
+            f"after {minute:.1f} minutes the page does not answer ({error}); see {store / 'log'}"
+        ) from error
     answer_s = monotonic() - asked
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    process = dict(line.split(":", 1) for line in lines)
     file, log = store / FILE_NAME, store / f"{FILE_NAME}-wal"
     return Sample(
         minute=minute,
-        memory_mb=int(process["VmRSS"].split()[0]) * 1024 / _MB,
-        threads=int(process["Threads"]),
+        memory_mb=page.memory_mib() * 2**20 / _MB,
+        threads=len(list(Path(f"/proc/{page.process.pid}/task").iterdir())),
         state=status["state"],
         frame_age_s=status["frame_age_s"],
         frames=status["frames"],
@@ -226,24 +189,14 @@ def _sample(pid: int, page: str, store: Path, minute: float, watched: bool) -> S
     )
 
 
-def _ask(page: str) -> dict[str, Any]:
-    with urlopen(f"{page}/api/v1/status", timeout=_ANSWER_LIMIT_S) as answer:  # noqa: S310
-        return json.load(answer)
-
-
-def _fail_if_ended(process: "subprocess.Popen[bytes]", log: Path) -> None:
-    if process.poll() is not None:
-        raise HematoVisionError(f"it ended by itself, with status {process.returncode}; see {log}")
-
-
 class _Viewer(Thread):
     """Somebody who watches the live picture while ``watching`` is set; ``pictures``: how many came."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, port: int) -> None:
         super().__init__(name="viewer", daemon=True)
         self.watching = Event()
         self.pictures = 0
-        self._page = page
+        self._port = port
         self._leave = Event()
 
     def run(self) -> None:
@@ -251,7 +204,7 @@ class _Viewer(Thread):
         while not self._leave.is_set():
             if not self.watching.wait(0.2):
                 continue
-            with urlopen(f"{self._page}/live.mjpg", timeout=_ANSWER_LIMIT_S) as stream:  # noqa: S310
+            with urlopen(f"http://{HERE}:{self._port}/live.mjpg", timeout=_ANSWER_LIMIT_S) as stream:
                 while self.watching.is_set() and (line := stream.readline()):
                     self.pictures += line.startswith(b"Content-Type")
 
@@ -314,7 +267,7 @@ def plot_samples(samples: Sequence[Sample], path: Path) -> None:
     required=True,
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="A new folder for log, store, samples.csv and plot.png.",
+    help="A new folder for samples.csv, plot.png and the store.",
 )
 def hour(minutes: float, out: Path) -> None:
     """The device on the phantom for an hour: memory, frame age and database size, in a table and a plot.

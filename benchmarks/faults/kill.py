@@ -4,16 +4,10 @@ It is the device itself, ``hematovision run`` on a drawn slide, and reported is 
 stored. The file is looked into with SQLite alone, not with the device's own reader.
 """
 
-import json
 import random
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +15,12 @@ from typing import Any
 import click
 from rich.console import Console
 
+from benchmarks.faults.page import page_running
 from edge.store import FILE_NAME
 from hematovision.errors import HematoVisionError
 
 _CAMERA = "phantom:rate=30,path=selftest,width=640,height=480,um_per_pixel=0.2"
-_START_LIMIT_S = 60.0
+_FIRST_CELL_S = 60.0
 # Counting goes on for so long, at random, before the process is killed.
 _LONGEST_S = 2.5
 _LOOK_S = 0.01
@@ -86,12 +81,13 @@ def measure_kills(folder: Path, times: int, seed: int = 0) -> Killed:
     session: int | None = None
     reported = missing = damaged = not_continued = 0
     for number in range(times):
-        now = _count_and_kill(folder, moments.uniform(0, _LONGEST_S))
-        not_continued += session not in (None, now["session"]["id"]) or now["session"]["continued"] != number
-        session = now["session"]["id"]
+        said = _count_and_kill(folder, moments.uniform(0, _LONGEST_S))
+        now = said["session"]
+        not_continued += session not in (None, now["id"]) or now["continued"] != number
+        session = now["id"]
         whole, kept = _look_into(folder / FILE_NAME)
         damaged += not whole
-        stored = int(now["store"]["stored"])
+        stored = int(said["store"]["stored"])
         missing += len(cells - kept) + max(0, stored - len(kept - cells))
         reported, cells = reported + stored, kept
     return Killed(times, reported, len(cells), missing, damaged, not_continued)
@@ -99,40 +95,19 @@ def measure_kills(folder: Path, times: int, seed: int = 0) -> Killed:
 
 def _count_and_kill(folder: Path, after_s: float) -> dict[str, Any]:
     """Let the device count for so many seconds from its first cell on; what its page said last."""
-    port = _free_port()
-    settings = (f"store.folder={folder}", f"web.port={port}")
-    command = [sys.executable, "-m", "hematovision", "run", "--camera", _CAMERA]
-    for setting in settings:
-        command += ["--set", setting]
-    log = folder / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file)  # noqa: S603 (itself)
-    said: dict[str, Any] = {}
-    end, kill_at = time.monotonic() + _START_LIMIT_S, None
-    try:
-        while kill_at is None or time.monotonic() < kill_at:
-            if process.poll() is not None or time.monotonic() > end:
-                raise HematoVisionError(f"the device did not start to count; its last words: {_tail(log)}")
-            status = _ask(port)
-            if status is not None and status["session"] is not None:
-                said = status
-                if kill_at is None and status["store"]["stored"] + status["store"]["pending"] > 0:
-                    kill_at = time.monotonic() + after_s
+    end, kill_at = time.monotonic() + _FIRST_CELL_S, None
+    with page_running(folder, _CAMERA) as page:
+        while True:
+            said = page.status()
+            now = time.monotonic()
+            if kill_at is None and said["store"]["stored"] + said["store"]["pending"] > 0:
+                kill_at = now + after_s
+            if kill_at is not None and now >= kill_at:
+                page.process.kill()
+                return said
+            if now > end:
+                raise HematoVisionError(f"the device counts no cell; see {folder / 'log'}")
             time.sleep(_LOOK_S)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    return said
-
-
-def _ask(port: int) -> dict[str, Any] | None:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/status", timeout=5) as answer:
-            said = json.load(answer)
-    except OSError:
-        return None  # it does not listen yet
-    assert isinstance(said, dict)
-    return said
 
 
 def _look_into(path: Path) -> tuple[bool, set[tuple[int, ...]]]:
@@ -144,14 +119,3 @@ def _look_into(path: Path) -> tuple[bool, set[tuple[int, ...]]]:
     finally:
         connection.close()
     return whole, kept
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def _tail(path: Path) -> str:
-    lines = path.read_text(errors="replace").splitlines()
-    return lines[-1] if lines else "none"

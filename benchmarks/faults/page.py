@@ -67,7 +67,7 @@ def page_running(folder: Path, camera: str, cores: frozenset[int] | None = None)
     """A device that keeps its state in a folder and looks at a camera, from its first frame on.
 
     Args:
-        folder: empty.
+        folder: its state folder.
         camera: as ``--camera`` takes it.
         cores: that it may run on; all unless given.
 

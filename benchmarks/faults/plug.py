@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import click
 import numpy as np
@@ -24,6 +24,9 @@ from hematovision.errors import HematoVisionError
 
 #: Cells of a trial: the write-ahead log is copied into the file and begun anew about five times.
 CELLS = 600
+
+# How often the program looks whether more is stored: a report that comes too early is too early by little.
+_LOOK_S = 0.001
 
 _NAMES = tuple(f"{FILE_NAME}{ending}" for ending in ("", "-wal", "-journal"))
 _CHILD = "import sys; from benchmarks.faults.plug import write_cells; write_cells(*sys.argv[1:])"
@@ -62,10 +65,10 @@ class _Known:
 
 @dataclass(frozen=True)
 class PlugResult:
-    """Pulled plugs: ``moments``, ``rebuilt`` files of these, and how many times which check failed.
+    """Pulled plugs: at so many random ``moments`` and at each of ``reports``; ``rebuilt`` files of these.
 
     ``reported``: cells reported as stored, all rebuilt files together. ``writes``, ``syncs``, ``reports``:
-    of the traced run.
+    of the traced run. ``failures``: what was wrong with which file.
     """
 
     moments: int
@@ -85,14 +88,15 @@ class PlugResult:
 def measure_plug(
     points: int = 200, cells: int = CELLS, seed: int = 1, synchronous: str = "FULL"
 ) -> PlugResult:
-    """Trace a program that stores cells, and pull its plug at random moments.
+    """Trace a program that stores cells, and pull its plug at random moments and whenever it reports.
 
-    For each moment the files are rebuilt three times: with nothing of what was not synced, with some of
-    these writes, and with some of their sectors; opened as a device opens them when it starts, and searched
-    for what had been reported.
+    For each random moment the files are rebuilt three times: with nothing of what was not synced, with some
+    of these writes, and with some of their sectors; when it reports, with nothing else, which tells a report
+    that came before its sync. They are opened as a device opens them when it starts, and searched for what
+    had been reported.
 
     Args:
-        points: moments.
+        points: random moments.
         cells: stored by the program.
         seed: of all that is random.
         synchronous: what SQLite is to sync; with less than FULL this must fail.
@@ -103,7 +107,7 @@ def measure_plug(
     """
     rng = np.random.default_rng(seed)
     failures: list[str] = []
-    reported = 0
+    reported = rebuilt = 0
     with tempfile.TemporaryDirectory() as place:
         folder, report = Path(place) / "store", Path(place) / "report"
         folder.mkdir()
@@ -111,16 +115,20 @@ def measure_plug(
         traced = trace(
             [sys.executable, "-c", _CHILD, *arguments], folder, _NAMES, report, Path(place) / "trace"
         )
-        for moment in sorted(rng.integers(0, traced.moments + 1, points).tolist()):
+        pulled = [
+            (int(moment), left) for moment in rng.integers(0, traced.moments + 1, points) for left in Left
+        ]
+        pulled += [(moment, Left.NOTHING) for moment, _ in traced.reports]
+        for moment, left in pulled:
             known = _known(traced, moment)
-            for left in Left:
-                rebuilt = Path(place) / "rebuilt"
-                traced.rebuild(rebuilt, moment, left, rng)
-                reported += known.stored
-                failures += [f"moment {moment}, {left.value} left: {what}" for what in _wrong(rebuilt, known)]
+            found = Path(place) / "rebuilt"
+            traced.rebuild(found, moment, left, rng)
+            rebuilt += 1
+            reported += known.stored
+            failures += [f"moment {moment}, {left.value} left: {what}" for what in _wrong(found, known)]
     return PlugResult(
         points,
-        points * len(Left),
+        rebuilt,
         reported,
         traced.writes,
         traced.syncs,
@@ -141,15 +149,18 @@ def _wrong(folder: Path, known: _Known) -> list[str]:
     """What is wrong with a rebuilt store."""
     try:
         # As when the device is switched on again.
-        with Store(folder) as store, store.read() as reader:
-            sessions = {one.id: one for one in reader.sessions()}
-            cells = reader.cells(limit=sys.maxsize)
-            crops = {cell.number: reader.crop(cell.id) for cell in cells}
-        with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
-            [found] = connection.execute("PRAGMA integrity_check").fetchone()
-    except (HematoVisionError, sqlite3.Error) as error:
+        with Store(folder) as store:
+            with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
+                [found] = connection.execute("PRAGMA integrity_check").fetchone()
+            if found != "ok":
+                return [f"integrity_check: {found}"]
+            with store.read() as reader:
+                sessions = {one.id: one for one in reader.sessions()}
+                cells = reader.cells(limit=sys.maxsize)
+                crops = {cell.number: reader.crop(cell.id) for cell in cells}
+    except (HematoVisionError, sqlite3.Error, ValueError) as error:  # the last: texts that are none
         return [f"does not open: {error}"]
-    wrong = [] if found == "ok" else [f"integrity_check: {found}"]
+    wrong = []
     for session, first in known.first_of.items():
         if session not in sessions:
             if session not in known.deleting:
@@ -229,13 +240,19 @@ class _Device:
             for _ in range(min(self._rng.choice((1, 1, 2, 5, 20)), end - self._given)):
                 self._given += 1
                 store.add_cell(session, some_cell(self._given), "0" * 64)
-            sleep(self._rng.choice((0.0, 0.05, 0.2)))
-            counts = store.counts()
-            if self._stored_before + counts.stored > self._told:
-                self._told = self._stored_before + counts.stored
-                self._say(f"stored {self._told}")
-            if counts.error is not None or counts.not_stored:
-                raise HematoVisionError(f"cells could not be stored: {counts}")
+            until = monotonic() + self._rng.choice((0.0, 0.05, 0.2))
+            self._tell(store)
+            while monotonic() < until:
+                sleep(_LOOK_S)
+                self._tell(store)
+
+    def _tell(self, store: Store) -> None:
+        counts = store.counts()
+        if self._stored_before + counts.stored > self._told:
+            self._told = self._stored_before + counts.stored
+            self._say(f"stored {self._told}")
+        if counts.error is not None or counts.not_stored:
+            raise HematoVisionError(f"cells could not be stored: {counts}")
 
     def _say(self, line: str) -> None:
         os.write(self._report, f"{line}\n".encode())
@@ -276,15 +293,15 @@ def _crop(number: int) -> bytes:
 def plug(points: int, cells: int, seed: int) -> None:
     """Pull the plug of a program that stores cells, by a trace of what it wrote, synced and reported.
 
-    Needs strace. Exit status 1 where a file does not open or lacks what was reported as stored.
+    At random moments, and at each report. Needs strace. Exit status 1 where a file does not open or lacks what was reported as stored.
     """
     console = Console(highlight=False)
     with console.status("pulling plugs"):
         result = measure_plug(points, cells, seed)
     console.print(
         f"Traced: {result.writes} writes, {result.syncs} syncs, {result.reports} reports of {cells} cells.\n"
-        f"Plug pulled at {result.moments} moments, {result.rebuilt} files rebuilt (nothing, some writes, "
-        f"some sectors of what was not synced): {result.reported} cells looked for, "
+        f"Plug pulled at {result.moments} random moments and at each report, {result.rebuilt} files rebuilt "
+        f"(nothing, some writes, some sectors of what was not synced): {result.reported} cells looked for, "
         f"{len(result.failures)} failures.",
         soft_wrap=True,
     )
