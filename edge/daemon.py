@@ -50,30 +50,20 @@ def started(
     """
     # Each is loaded only where it is wanted.
     with ExitStack() as undo:
-        messages = None
+        messages = publisher = None
         if camera.live and settings.mqtt.host:
-            from edge.publish import cell_messages
+            from edge.publish import Publisher, cell_messages
 
             messages = cell_messages(settings.mqtt)
         store = undo.enter_context(
             Store(state_folder(settings), settings.store.keep_days, settings.store.keep_free_mb, messages)
         )
         device = Device(settings, model, store, line, camera.name, um_per_pixel, tell)
-        device.depends_on("the store", lambda: store.counts().error if store.failed else None)
         with store.read() as reader:
             left_open = reader.open_session()
-        if left_open is not None and not (camera.live and device.can_continue(left_open, target)):
-            store.end_session(left_open.id, "interrupted")
-            left_open = None
-        if left_open is None:
-            # Files can be read again once the store is well; what passes a camera is gone, whatever is done.
-            device.start_session_with_first_frame(target, patient=camera.live)
-        else:
-            device.continue_session(left_open)
+        device.depends_on("the store", lambda: store.counts().error if store.failed else None)
         if messages is not None:
-            from edge.publish import Publisher
-
-            publisher = undo.enter_context(Publisher(settings.mqtt, device, store))
+            publisher = Publisher(settings.mqtt, device, store)
             device.depends_on("sending messages", lambda: publisher.error)
             device.reports_messages(publisher.status)
         if camera.live and settings.web.port:
@@ -83,6 +73,17 @@ def started(
             server = undo.enter_context(PageServer(create_app(device, store, settings), settings.web))
             device.depends_on("the page", lambda: server.error)
             tell("page", f"The page: {server.address}")
+        # After all that a wrong setting may keep from starting: what never ran did not go on with a session.
+        if left_open is not None and not (camera.live and device.can_continue(left_open, target)):
+            store.end_session(left_open.id, "interrupted")
+            left_open = None
+        if left_open is None:
+            # Files can be read again once the store is well; what passes a camera is gone, whatever is done.
+            device.start_session_with_first_frame(target, patient=camera.live)
+        else:
+            device.continue_session(left_open)
+        if publisher is not None:
+            undo.enter_context(publisher)
         yield device
 
 

@@ -249,11 +249,13 @@ class Device:
         self._waiting = begin
 
     def continue_session(self, session: Session) -> None:
-        """Go on with a session that an earlier run left open, in a new area.
+        """Go on with a session that an earlier run left open, in a new area, unless another is open by now.
 
         Where the store does not take that, as on a full disk, it is asked again while there are frames.
         """
         with self._steering:
+            if self._open is not None:
+                return
             try:
                 self._begin(self._continued(session), self._line.start_slide())
             except StoreError as error:
@@ -325,7 +327,8 @@ class Device:
         if monotonic() < self._ask_again_at:
             return
         with self._steering:
-            if self._waiting is None:
+            if self._waiting is None or self._open is not None:
+                self._waiting = None
                 return
             try:
                 counting = self._waiting()

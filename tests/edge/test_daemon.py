@@ -110,6 +110,20 @@ def test_a_run_that_was_killed_is_continued_in_a_new_area(start: Callable[..., R
     assert "interrupted once" in again.log.read_text()
 
 
+def test_a_run_that_cannot_start_has_not_gone_on_with_a_session(start: Callable[..., Run]) -> None:
+    run = start(*PHANTOM)
+    run.wait_for(counted)
+    run.stop(signal.SIGKILL)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        again = start(*PHANTOM, "--set", f"web.port={port}")
+        assert again.process.wait(30) == 2, again.log.read_text()
+    with open_reader(run.folder) as reader:
+        session = reader.open_session()
+    assert session is not None
+    assert session.continued == 0
+
+
 def test_a_run_of_another_scale_does_not_go_on_with_what_was_cut_off(start: Callable[..., Run]) -> None:
     run = start(*PHANTOM)
     run.wait_for(counted)
