@@ -202,6 +202,13 @@ def test_an_absent_camera_is_waited_for_however_long_it_takes(trial: Trial) -> N
     assert trial.progress >= 20  # looking for it is what keeps the service alive
 
 
+def test_a_camera_that_was_away_has_all_its_attempts_again(trial: Trial) -> None:
+    absent: Script = [NoCameraError("scripted: no such camera")]
+    failures = [broken()] * 4
+    status = trial.run(*failures, absent, *failures, [1], until=after(1))
+    assert status.state is State.STOPPING
+
+
 def test_no_session_is_begun_while_there_is_nothing_to_count(trial: Trial, store: Store) -> None:
     absent: Script = [NoCameraError("scripted: no such camera")]
     looked = []
@@ -302,6 +309,19 @@ def test_a_thread_that_does_not_end_is_left_to_a_new_process(
         trial.run([3, stalled()], [3], until=after(6))
 
 
+def test_a_thread_that_does_not_end_when_all_ends_is_no_failure(
+    trial: Trial, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(camera: Scripted) -> None:
+        camera.closed.set()
+        raise StuckThreadError("the thread 'camera scripted' did not stop within 2 s")
+
+    monkeypatch.setattr(Scripted, "close", stuck)
+    assert trial.run([3], until=after(3)).state is State.STOPPING
+    with store.read() as reader:
+        assert [session.ended_because for session in reader.sessions(9)] == ["switched off"]
+
+
 def test_a_camera_that_is_silent_and_does_not_know_it_is_opened_again(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +334,13 @@ def test_a_part_that_ended_on_its_own_ends_the_process(trial: Trial) -> None:
     trial.device.depends_on("the page", lambda: OSError("no more sockets") if trial.progress > 3 else None)
     with pytest.raises(RecoveryError, match="the page has ended: no more sockets"):
         trial.run([20], until=after(20))
+
+
+def test_a_part_that_ended_is_noticed_while_there_is_no_camera(trial: Trial) -> None:
+    absent: Script = [NoCameraError("scripted: no such camera")]
+    trial.device.depends_on("the page", lambda: OSError("no more sockets") if trial.progress > 3 else None)
+    with pytest.raises(RecoveryError, match="the page has ended"):
+        trial.run(*[absent] * 9, [1], until=after(1))
 
 
 def test_files_are_read_once_and_an_error_in_them_ends_the_run_and_its_session(
