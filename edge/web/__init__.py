@@ -17,6 +17,7 @@ from edge.web.context import Web
 from edge.web.exports import Exports
 from edge.web.live import LivePicture, live_pages
 from edge.web.metrics import metrics_pages
+from edge.web.openapi import MOST_ID
 from edge.web.pages import pages
 from edge.web.uploads import MAX_FORM_BYTES, Uploads
 from hematovision.errors import (
@@ -60,7 +61,7 @@ class _Number(IntegerConverter):
     """Numbers in paths, none larger than the store knows."""
 
     def __init__(self, url_map: Map) -> None:
-        super().__init__(url_map, max=2**53)
+        super().__init__(url_map, max=MOST_ID)
 
 
 def create_app(device: Device, store: Store, settings: Settings) -> Flask:

@@ -1,6 +1,5 @@
 """``/api/v1``: all that the pages show and do, as JSON. `edge.web.openapi` describes it."""
 
-import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,10 +12,11 @@ from edge.store import Reader, Session
 from edge.web import representations as shown
 from edge.web.auth import MAX_WHO, visitor
 from edge.web.context import web
-from edge.web.openapi import LABELS, MOST_COMPARED, MOST_ROWS, description
+from edge.web.openapi import LABELS, MOST_COMPARED, MOST_ID, MOST_ROWS, description
 from edge.web.representations import JSON
 
 _Number = TypeVar("_Number", int, float)
+_Default = TypeVar("_Default")
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -49,8 +49,8 @@ def settings() -> Response:
 @api.get("/events")
 def events() -> Response:
     """Newest first."""
-    limit, before = _limit(), _number("before_id", int, None, 1)
-    session_id = _number("session_id", int, None, 1)
+    limit, before = _limit(), _number("before_id", int, None, 1, MOST_ID)
+    session_id = _number("session_id", int, None, 1, MOST_ID)
     with web().store.read() as reader:
         found = reader.events(limit=limit, before_id=before, session_id=session_id)
     return jsonify(events=[shown.of_event(event) for event in found])
@@ -59,7 +59,7 @@ def events() -> Response:
 @api.get("/sessions")
 def sessions() -> Response:
     """Newest first."""
-    limit, before = _limit(), _number("before_id", int, None, 1)
+    limit, before = _limit(), _number("before_id", int, None, 1, MOST_ID)
     with web().store.read() as reader:
         found = reader.sessions(limit=limit, before_id=before)
     return jsonify(sessions=[shown.of_session(session) for session in found])
@@ -80,19 +80,31 @@ def start_session() -> tuple[Response, int]:
 def session(session_id: int) -> Response:
     """One session."""
     with web().store.read() as reader:
-        return jsonify(shown.of_session(find_session(reader, session_id)))
+        return jsonify(shown.of_session(reader.session(session_id)))
 
 
 @api.post("/sessions/<int:session_id>/stop")
 def stop_session(session_id: int) -> Response:
     """End a session, if it is the open one."""
-    return jsonify(shown.of_session(stop(session_id)))
+    device = web().device
+    open_session = device.status().session
+    if open_session is None or open_session.id != session_id:
+        with web().store.read() as reader:
+            reader.session(session_id)
+        raise Conflict(f"session {session_id} is not open")
+    ended = device.stop_session(f"stopped by {visitor().who}")
+    if ended is None:
+        raise Conflict(f"session {session_id} is not open any more")
+    return jsonify(shown.of_session(ended))
 
 
 @api.delete("/sessions/<int:session_id>")
 def delete_session(session_id: int) -> tuple[str, int]:
     """Delete an ended session with its cells."""
-    delete(session_id)
+    open_session = web().device.status().session
+    if open_session is not None and open_session.id == session_id:
+        raise Conflict(f"session {session_id} is open; stop it first")
+    web().store.delete_session(session_id)
     return "", 204
 
 
@@ -100,19 +112,19 @@ def delete_session(session_id: int) -> tuple[str, int]:
 def differential(session_id: int) -> Response:
     """As classified and as corrected."""
     with web().store.read() as reader:
-        return jsonify(both_differentials(reader, find_session(reader, session_id)))
+        return jsonify(_both_differentials(reader, reader.session(session_id)))
 
 
 @api.get("/sessions/compare")
 def compare() -> Response:
     """Two or more sessions side by side."""
-    ids = request.args.getlist("id", type=int)
-    if not 2 <= len(set(ids)) == len(ids) <= MOST_COMPARED or len(ids) != len(request.args.getlist("id")):
+    ids = [_in_range("id", text, int, 1, MOST_ID) for text in request.args.getlist("id")]
+    if not 2 <= len(set(ids)) == len(ids) <= MOST_COMPARED:
         raise BadRequest(f"id: give 2 to {MOST_COMPARED} different sessions, as ?id=1&id=2")
     with web().store.read() as reader:
-        found = [find_session(reader, session_id) for session_id in ids]
+        found = [reader.session(session_id) for session_id in ids]
         return jsonify(
-            sessions=[{"session": shown.of_session(one), **both_differentials(reader, one)} for one in found]
+            sessions=[{"session": shown.of_session(one), **_both_differentials(reader, one)} for one in found]
         )
 
 
@@ -127,13 +139,13 @@ def cells() -> Response:
         raise BadRequest("corrected: true or false")
     with web().store.read() as reader:
         found = reader.cells(
-            session_id=_number("session_id", int, None, 1),
+            session_id=_number("session_id", int, None, 1, MOST_ID),
             class_name=class_name,
-            min_probability=_number("min_probability", float, 0.0, 0, 1) or 0.0,
-            max_probability=_number("max_probability", float, 1.0, 0, 1) or 0.0,
+            min_probability=_number("min_probability", float, 0.0, 0, 1),
+            max_probability=_number("max_probability", float, 1.0, 0, 1),
             corrected_only=corrected == "true",
             limit=_limit(),
-            after_id=_number("after_id", int, None, 0),
+            after_id=_number("after_id", int, None, 0, MOST_ID),
         )
     return jsonify(cells=[shown.of_cell(cell) for cell in found])
 
@@ -165,12 +177,7 @@ def correct(cell_id: int) -> Response:
     return jsonify(shown.of_correction(correction))
 
 
-def find_session(reader: Reader, session_id: int) -> Session:
-    """A session. Raises `NotFound`."""
-    return reader.session(session_id)
-
-
-def both_differentials(reader: Reader, session: Session) -> JSON:
+def _both_differentials(reader: Reader, session: Session) -> JSON:
     """A session's differential as classified and as corrected."""
     # Of the model that counted: the device may have another by now.
     accuracy = session.settings.get("accuracy", {})
@@ -179,26 +186,6 @@ def both_differentials(reader: Reader, session: Session) -> JSON:
         "as_classified": shown.of_differential(classified, accuracy),
         "as_corrected": shown.of_differential(corrected, accuracy),
     }
-
-
-def stop(session_id: int) -> Session:
-    """End a session. Raises `Conflict` where it is not the open one."""
-    device = web().device
-    open_session = device.status().session
-    if open_session is None or open_session.id != session_id:
-        raise Conflict(f"session {session_id} is not open")
-    ended = device.stop_session(f"stopped by {visitor().who}")
-    if ended is None:
-        raise Conflict(f"session {session_id} is not open any more")
-    return ended
-
-
-def delete(session_id: int) -> None:
-    """Delete a session. Raises `Conflict` where it is open."""
-    open_session = web().device.status().session
-    if open_session is not None and open_session.id == session_id:
-        raise Conflict(f"session {session_id} is open; stop it first")
-    web().store.delete_session(session_id)
 
 
 @api.get("/health")
@@ -263,20 +250,22 @@ def _text(content: JSON, field: str) -> str:
 
 
 def _limit() -> int:
-    return _number("limit", int, 100, 1, MOST_ROWS) or 1
+    return _number("limit", int, 100, 1, MOST_ROWS)
 
 
 def _number(
-    field: str, kind: Callable[[str], _Number], default: _Number | None, low: float, high: float = 2**62
-) -> _Number | None:
+    field: str, kind: Callable[[str], _Number], default: _Default, low: float, high: float
+) -> _Number | _Default:
     """A number of the query. Raises `BadRequest` where it is none, or out of range."""
     text = request.args.get(field)
-    if text is None:
-        return default
+    return default if text is None else _in_range(field, text, kind, low, high)
+
+
+def _in_range(field: str, text: str, kind: Callable[[str], _Number], low: float, high: float) -> _Number:
     try:
         value = kind(text)
     except ValueError:
         value = None
-    if value is None or not math.isfinite(value) or not low <= value <= high:
+    if value is None or not low <= value <= high:  # also refuses not-a-number
         raise BadRequest(f"{field}: a number from {low:g} to {high:g}")
     return value

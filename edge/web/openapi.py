@@ -14,6 +14,8 @@ JSON = dict[str, Any]
 LABELS = (*CLASS_NAMES, UNCLASSIFIED)
 #: Rows of one answer, sessions side by side.
 MOST_ROWS, MOST_COMPARED = 500, 10
+#: Ids in an address are no larger; the store takes some more.
+MOST_ID = 2**53
 
 _ERRORS = {
     400: "What was asked for cannot be meant",
@@ -29,6 +31,8 @@ _ERRORS = {
     503: "The device or its store cannot at the moment",
 }
 _ANY = (400, 401, 403, 429, 500, 503)
+#: Ways to be known.
+_KNOWN: list[JSON] = [{"token": []}, {"sign_in": []}]
 
 _TEXT: JSON = {"type": "string"}
 _WHOLE: JSON = {"type": "integer"}
@@ -216,7 +220,7 @@ def _changes(
     errors: tuple[int, ...] = (),
 ) -> JSON:
     """What changes something, and so takes a sign-in or the token. ``answer``: empty where nothing comes."""
-    operation = _operation(summary, answer, code, (*_ANY, 413, *errors))
+    operation = _operation(summary, answer, code, (*_ANY, 413, *errors)) | {"security": _KNOWN}
     return operation if body is None else operation | {"requestBody": {"required": True, "content": body}}
 
 
@@ -387,7 +391,7 @@ def description() -> JSON:
             "device. Times are UTC, shares per cent, lengths µm. What changes something takes a sign-in or "
             f"the token; with a sign-in's cookie also the header {CSRF_HEADER}.",
         },
-        "security": [{"token": []}, {"sign_in": []}, {}],
+        "security": [*_KNOWN, {}],
         "paths": _PATHS,
         "components": {
             "schemas": _SCHEMAS,

@@ -19,6 +19,7 @@ from edge.health import problems, read_health, warnings
 from edge.store import Reader, Session
 from edge.web.auth import visitor
 from edge.web.context import web
+from edge.web.openapi import LABELS, MOST_COMPARED
 from edge.web.page_text import (
     FILTERS,
     accuracy_lines,
@@ -31,14 +32,11 @@ from edge.web.page_text import (
     time_zone,
 )
 from edge.web.uploads import Classified
-from hematovision.cell_classes import CELL_CLASSES, CLASS_NAMES, REFERENCE_SOURCE, UNCLASSIFIED
+from hematovision.cell_classes import CELL_CLASSES, REFERENCE_SOURCE
 from hematovision.errors import HematoVisionError, StoreError
 
-#: What a cell may be called.
-LABELS = (*CLASS_NAMES, UNCLASSIFIED)
 #: Rows of one page.
 CELLS_A_PAGE, SESSIONS_A_PAGE, EVENTS_A_PAGE = 60, 50, 50
-MOST_COMPARED = 10
 _SESSIONS_TO_CHOOSE = 200
 _RESULTS_KEPT = 8
 _FILTER_KEYS = ("session", "class", "from", "to", "corrected")

@@ -173,6 +173,7 @@ def test_a_session_is_judged_by_what_was_measured_of_its_own_model(client: Clien
         ("sessions/compare?id=1", 400),
         ("sessions/compare?id=1&id=1", 400),
         ("sessions/compare?id=1&id=x", 400),
+        ("sessions/compare?id=1&id=99999999999999999999", 400),
         ("sessions/compare?id=1&id=99", 404),
         ("sessions/99", 404),
         ("sessions/99/differential", 404),
@@ -248,6 +249,7 @@ def test_sessions_are_started_stopped_and_deleted(client: Client) -> None:
     assert client.ask("POST", f"/api/v1/sessions/{number}/stop")[0] == 409
     assert client.ask("DELETE", f"/api/v1/sessions/{number}")[0] == 204
     assert client.ask("DELETE", f"/api/v1/sessions/{number}")[0] == 404
+    assert client.ask("POST", f"/api/v1/sessions/{number}/stop")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -389,6 +391,12 @@ def test_nothing_is_changed_without_the_token(client: Client) -> None:
         ("POST", "/api/v1/classify"),
     ):
         assert client.ask(method, path, {}, token=False)[0] == 401
+
+
+def test_the_description_says_that_changes_take_a_sign_in_or_the_token() -> None:
+    for item in DOCUMENT["paths"].values():
+        for method in item.keys() & {"post", "delete", "put", "patch"}:
+            assert {} not in item[method]["security"]
 
 
 def test_no_question_of_the_description_was_left_out(client: Client) -> None:
