@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.device import DeviceStatus, State
+from edge.device import DeviceStatus, PublisherStatus, State
 from edge.differential import Differential
 from edge.health import Health, problems, read_health, warnings
 from edge.store import StoreCounts
@@ -216,6 +216,13 @@ def test_what_may_go_wrong_is_a_warning_and_no_problem(change: dict[str, object]
 def test_cells_that_were_not_stored_are_a_warning_for_as_long_as_the_process_runs() -> None:
     status = replace(RUNNING, store=StoreCounts(0, 5, 2, None))
     assert warnings(status, GOOD) == ["Cells that could not be stored: 2."]
+
+
+def test_a_broker_that_is_away_is_a_warning_and_no_problem() -> None:
+    status = replace(RUNNING, messages=PublisherStatus(error="broker:1883: no answer within 5 s"))
+    assert warnings(status, GOOD) == ["Messages are not sent: broker:1883: no answer within 5 s."]
+    assert problems(status, GOOD) == []
+    assert warnings(replace(RUNNING, messages=PublisherStatus()), GOOD) == []
 
 
 def test_what_was_throttled_once_and_is_no_more_is_no_warning() -> None:

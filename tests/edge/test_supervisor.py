@@ -179,6 +179,24 @@ def test_failures_that_are_not_in_a_row_end_nothing(trial: Trial) -> None:
     assert status.failures == 0
 
 
+def test_a_camera_that_opens_late_was_not_got_back(trial: Trial) -> None:
+    assert trial.run(broken(), [1], until=after(1)).recoveries == 0
+
+
+def test_frames_that_were_overtaken_are_counted_over_all_openings(trial: Trial) -> None:
+    pipelines = []
+
+    def overtaken(pipeline: Pipeline) -> int:
+        if pipeline not in pipelines:
+            pipelines.append(pipeline)
+        return 10 * (pipelines.index(pipeline) + 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pipeline, "dropped", property(overtaken))
+        status = trial.run([1, stalled()], [1], until=after(2))
+    assert status.dropped == 30
+
+
 def test_pauses_grow_and_are_over_at_once_when_it_is_stopped(trial: Trial) -> None:
     waited: list[float | None] = []
 
