@@ -154,6 +154,33 @@ def test_a_session_ends_at_its_target_and_the_device_goes_on(device: Device, sto
         assert reader.session(session.id).ended_because == "target of 100 reached"
 
 
+def test_a_session_that_the_store_cannot_end_stays_open_and_is_asked_for_again(
+    device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = store.end_session
+
+    def refuse(session_id: int, because: str) -> None:
+        raise StoreError("hematovision.db: the disk is full")
+
+    monkeypatch.setattr(store, "end_session", refuse)
+    monkeypatch.setattr("edge.device._ASK_AGAIN_S", 0.0)
+    session = device.start_session("S1", "", 100)
+    for number in range(10):
+        device.saw(seen(number, counted=10, slide=2))
+    full = "hematovision.db: the disk is full"
+    assert device.status().said == (f"the session reached its target and cannot be ended: {full}",)
+    device.finish("switched off")
+    assert device.status().said == (f"the session stays open, the next run goes on with it: {full}",)
+    with pytest.raises(StoreError, match="full"):
+        device.stop_session()
+    assert device.status().session == session
+    monkeypatch.setattr(store, "end_session", end)
+    device.saw(seen(10, slide=2))
+    assert (device.status().session, device.status().said) == (None, ())
+    with store.read() as reader:
+        assert reader.session(session.id).ended_because == "target of 100 reached"
+
+
 def test_a_store_that_takes_no_session_is_said_and_asked_again(
     device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
