@@ -89,6 +89,13 @@ class LivePicture:
             self._check()
             return self._picture if self._number > after else None
 
+    def first(self) -> Picture:
+        """What whoever joined sees first. Raises `ServiceUnavailable` where there is no picture so far."""
+        picture = self.next(-1, _FIRST_PICTURE_S)
+        if picture is None:
+            raise ServiceUnavailable("there is no picture yet", retry_after=2)
+        return picture
+
     def close(self) -> None:
         """End all streams and the thread; may be called more than once. Raises `StuckThreadError`."""
         with self._changed:
@@ -146,25 +153,27 @@ def live_pages(live: LivePicture) -> Blueprint:
 
     @pages.get("/live.mjpg")
     def stream() -> Response:
-        live.join()  # now, so that whoever is one too many is told by the status
+        # Now, so that whoever is one too many or too early is told by the status. Without a picture nothing
+        # would be sent, and nothing would show who has gone away.
+        live.join()
+        try:
+            first = live.first()
+        except ServiceUnavailable:
+            live.leave()
+            raise
 
-        def parts() -> Iterator[bytes]:
+        def parts(picture: Picture) -> Iterator[bytes]:
             # The head of a part comes with the picture before: Chromium shows that only then.
             yield _HEAD
-            number = -1
-            last: Picture | None = None
             while True:
+                yield picture.part
                 try:
-                    picture = live.next(number, _REPEAT_S)
+                    picture = live.next(picture.number, _REPEAT_S) or picture
                 except ServiceUnavailable:
                     return
-                last = picture or last
-                if last is not None:
-                    number = last.number
-                    yield last.part
 
         kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
-        response = Response(parts(), content_type=kind)
+        response = Response(parts(first), content_type=kind)
         response.call_on_close(live.leave)
         return response
 
@@ -172,11 +181,8 @@ def live_pages(live: LivePicture) -> Blueprint:
     def newest() -> Response:
         live.join()
         try:
-            picture = live.next(-1, _FIRST_PICTURE_S)
+            return Response(live.first().jpeg, mimetype="image/jpeg")
         finally:
             live.leave()
-        if picture is None:
-            raise ServiceUnavailable("there is no picture yet", retry_after=2)
-        return Response(picture.jpeg, mimetype="image/jpeg")
 
     return pages

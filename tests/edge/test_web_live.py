@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic, sleep
 
 import cv2
@@ -150,3 +151,17 @@ def test_boxes_are_drawn_around_the_cells_and_the_frame_stays_as_it_is(fed: FedD
         left, top, wide, high = (round(side) for side in cell.region.box)
         assert changed[max(top - 30, 0) : top + high + 30, max(left - 30, 0) : left + wide + 30].any()
         assert not changed[top + high // 2, left + wide // 2]
+
+
+def test_before_the_first_frame_nobody_is_kept_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.web.live._FIRST_PICTURE_S", 0.05)
+    with fed_device(tmp_path) as fed:
+        app = fed.app()
+        live = app.extensions["hematovision"].live
+        for path in ("/live.mjpg", "/live.jpg"):
+            answer = app.test_client().get(path)
+            assert (answer.status_code, live.viewers) == (503, 0)
+            assert "no picture yet" in answer.get_json()["error"]
+        live.close()
