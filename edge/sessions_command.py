@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from time import sleep
 
 import click
 from rich.console import Console
@@ -18,12 +19,16 @@ from edge.store import FILE_NAME, Session, back_up, open_reader, open_writer
 from edge.store.database import explained, transaction
 from edge.store.export import session_record, write_crops, write_json, write_table
 from edge.store.housekeeping import shrink
+from edge.store.reader import MAX_ID
 from edge.store.statements import delete_session
 from hematovision.cell_classes import CELL_CLASSES, UNCLASSIFIED
 from hematovision.images import shown_path
 
 # How long a deletion waits for a daemon that is writing.
 _BUSY_S = 10.0
+# And how long it lets a daemon write between two steps: one that waits looks every 0.1 s.
+_PAUSE_S = 0.15
+_NUMBER = click.IntRange(min=1, max=MAX_ID)
 
 
 def _of_a_store(command: Callable[..., None]) -> Callable[..., None]:
@@ -45,9 +50,7 @@ def sessions() -> None:
 
 
 @sessions.command("list")
-@click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="The newest so many."
-)
+@click.option("--limit", default=20, show_default=True, type=_NUMBER, help="The newest so many.")
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
 )
@@ -75,7 +78,7 @@ def list_sessions(folder: Path, limit: int, form: str) -> None:
 
 
 @sessions.command()
-@click.argument("session_id", metavar="ID", type=int)
+@click.argument("session_id", metavar="ID", type=_NUMBER)
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
 )
@@ -123,7 +126,7 @@ def show(folder: Path, session_id: int, form: str) -> None:
 
 
 @sessions.command()
-@click.argument("session_id", metavar="ID", type=int)
+@click.argument("session_id", metavar="ID", type=_NUMBER)
 @click.option(
     "--format",
     "form",
@@ -153,7 +156,7 @@ def export(folder: Path, session_id: int, form: str, out: Path) -> None:
 
 
 @sessions.command()
-@click.argument("session_id", metavar="ID", type=int)
+@click.argument("session_id", metavar="ID", type=_NUMBER)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_of_a_store
 def delete(folder: Path, session_id: int, yes: bool) -> None:
@@ -166,9 +169,9 @@ def delete(folder: Path, session_id: int, yes: bool) -> None:
     with explained(folder / FILE_NAME), open_writer(folder, _BUSY_S) as connection:
         with transaction(connection):
             delete_session(connection, session_id, "by hand")
+        click.echo(f"Session {session_id} is deleted, {cells} cells.")
         for _ in shrink(connection):
-            pass
-    click.echo(f"Session {session_id} is deleted, {cells} cells.")
+            sleep(_PAUSE_S)
 
 
 @sessions.command()

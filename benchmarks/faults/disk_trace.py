@@ -28,6 +28,8 @@ _CALLS = (
     *("fsync", "fdatasync", "syncfs", "sync_file_range"),
     *("?rename", "?renameat", "renameat2", "?link", "linkat", "?symlink", "symlinkat", "?unlink", "unlinkat"),
 )
+# ARM has the second only.
+_UNLINKS = ("unlink", "unlinkat")
 _LINE = re.compile(r"(\d+) +(?:<\.\.\. (\w+) resumed>|(\w+)\()(.*)")
 _OUTCOME = re.compile(r"(.*)\) += (.*)")
 _DESCRIPTOR = re.compile(r"\d+<((?:\\x..)*)>")
@@ -134,7 +136,7 @@ class DiskTrace:
             if "O_CREAT" in arguments and name and self._named(name) is None:
                 self._files.append(_File())
                 self._namings.append(Naming(start, end, name, len(self._files) - 1))
-        elif call == "unlink":
+        elif call in _UNLINKS:
             self._namings.append(Naming(start, end, name, None))
         elif call == "pwrite64":
             offset = int(arguments.rsplit(",", 1)[1])
@@ -232,7 +234,7 @@ def text_of(arguments: str) -> bytes:
 
 
 def _path(call: str, arguments: str, outcome: str) -> Path:
-    if call == "unlink":
+    if call in _UNLINKS:
         return Path(text_of(arguments).decode())
     found = _DESCRIPTOR.match(outcome if call == "openat" else arguments)
     if found is None:

@@ -293,7 +293,8 @@ def _crop(number: int) -> bytes:
 def plug(points: int, cells: int, seed: int) -> None:
     """Pull the plug of a program that stores cells, by a trace of what it wrote, synced and reported.
 
-    At random moments, and at each report. Needs strace. Exit status 1 where a file does not open or lacks what was reported as stored.
+    At random moments, and at each report. Needs strace. Exit status 1 where a file does not open or lacks
+    what was reported as stored.
     """
     console = Console(highlight=False)
     with console.status("pulling plugs"):

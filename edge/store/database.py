@@ -176,7 +176,9 @@ def _check(connection: sqlite3.Connection, path: Path, newest_only: bool) -> Non
     version = user_version(connection)
     application = int(connection.execute("PRAGMA application_id").fetchone()[0])
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-    if empty and version == 0 and not newest_only:
+    if empty and version == 0:
+        if newest_only:
+            raise StoreError(f"{name}: is empty; hematovision run makes a store of it when it starts")
         return
     if application != APPLICATION_ID:
         raise StoreError(f"{name}: is a database of another program; give another folder")

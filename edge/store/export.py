@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,8 +33,9 @@ _COLUMNS = (
     *("probability", *CLASS_NAMES, "corrected", "corrected_by", "corrected_at", "looks", "focus"),
     *("first_seen", "confirmed_at", "model_hash"),
 )
-# A spreadsheet takes a text that begins so for a formula, and carries it out (CWE-1236).
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+# A spreadsheet takes a text that begins so for a formula, and carries it out (CWE-1236). Where lists are
+# separated by semicolons, so does what stands behind one.
+_FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@＝＋－＠\t\r\n])")
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class LabelledCrops:
 def csv_text(reader: Reader, session_id: int) -> Iterator[str]:
     """A session's cells as CSV, piece by piece: a header and a row for every cell.
 
-    ``class`` is what the classifier said, ``label`` what a person made of it, if one did. Text from people
-    that a spreadsheet would take for a formula has an apostrophe before it.
+    ``class`` is what the classifier said, ``label`` what a person made of it, if one did. What a spreadsheet
+    would take for a formula in a text from people has an apostrophe before it.
 
     Raises:
         NotStoredError: there is no such session.
@@ -285,7 +287,7 @@ def _share_record(share: "Share") -> JSON:
 
 
 def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return _FORMULA.sub(r"\1'", text)
 
 
 def _time(at: datetime) -> str:

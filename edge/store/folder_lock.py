@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edge.store.database import sync_folder
 from hematovision.errors import StoreError
 from hematovision.images import shown_path
 
@@ -26,7 +27,10 @@ class FolderLock:
         """Take it. Raises `StoreError` where another process has it or the folder cannot be written."""
         path = self._folder / _NAME
         try:
+            new = [one for one in (self._folder, *self._folder.parents) if not one.exists()]
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for one in new:  # or a pulled plug takes the folder along, whatever is synced in it
+                sync_folder(one.parent)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(
@@ -35,9 +39,8 @@ class FolderLock:
             ) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # For people: the lock itself is the system's. On a full disk it stays without.
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+            # For people: the lock itself is the system's. Over what is there, which takes no room.
+            os.pwrite(self._descriptor, f"{os.getpid():<10}\n".encode(), 0)
         except BlockingIOError as error:
             owner = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._descriptor)

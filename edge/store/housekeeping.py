@@ -90,10 +90,13 @@ def trim(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _first_ended(connection: sqlite3.Connection, before: datetime | None = None) -> sqlite3.Row | None:
-    """The session that ended first, if it did so before a moment."""
+    """The first session that has ended, or that did so before a moment.
+
+    First by number: a clock that was set meanwhile makes the newest session's end the earliest.
+    """
     row: sqlite3.Row | None = connection.execute(
         "SELECT id FROM sessions WHERE ended_at IS NOT NULL AND (?1 IS NULL OR ended_at < ?1) "
-        "ORDER BY ended_at, id LIMIT 1",
+        "ORDER BY id LIMIT 1",
         (None if before is None else timestamp(before),),
     ).fetchone()
     return row

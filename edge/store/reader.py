@@ -17,6 +17,9 @@ from hematovision.errors import NotStoredError
 if TYPE_CHECKING:
     from edge.differential import Differential
 
+#: No id is larger: SQLite counts with 64 bits, and takes no larger number in a question either.
+MAX_ID = 2**63 - 1
+
 _LABEL = "coalesce(corrected, class_name)"
 
 
@@ -45,7 +48,7 @@ class Reader:
 
     def session(self, session_id: int) -> Session:
         """A session. Raises `NotStoredError` where there is none of that number."""
-        row = self._connection.execute("SELECT * FROM sessions WHERE id = ?", (session_id,)).fetchone()
+        row = self._row("SELECT * FROM sessions WHERE id = ?", session_id)
         if row is None:
             raise no_session(session_id)
         return session_of(row)
@@ -97,14 +100,14 @@ class Reader:
 
     def cell(self, cell_id: int) -> StoredCell:
         """A cell. Raises `NotStoredError` where there is none of that number."""
-        row = self._connection.execute("SELECT * FROM cells WHERE id = ?", (cell_id,)).fetchone()
+        row = self._row("SELECT * FROM cells WHERE id = ?", cell_id)
         if row is None:
             raise no_cell(cell_id)
         return cell_of(row)
 
     def crop(self, cell_id: int) -> bytes:
         """The crop of a cell, as JPEG. Raises `NotStoredError` where there is no such cell."""
-        row = self._connection.execute("SELECT jpeg FROM crops WHERE cell_id = ?", (cell_id,)).fetchone()
+        row = self._row("SELECT jpeg FROM crops WHERE cell_id = ?", cell_id)
         if row is None:
             raise no_cell(cell_id)
         return bytes(row[0])
@@ -185,6 +188,13 @@ class Reader:
             (session_id,),
         ).fetchone()
         return int(row[0]), int(row[1])
+
+    def _row(self, question: str, number: int) -> sqlite3.Row | None:
+        """The row that an id names, if there is one."""
+        if abs(number) > MAX_ID:
+            return None
+        row: sqlite3.Row | None = self._connection.execute(question, (number,)).fetchone()
+        return row
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def insert_session(connection: sqlite3.Connection, new: NewSession) -> Session:
         "INSERT INTO sessions (sample, operator, started_at, camera, model_name, model_hash, um_per_pixel, "
         "crop_um, target, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
         (
-            *(new.sample, new.operator, timestamp(datetime.now(UTC)), new.camera, new.model_name),
+            *(_text(new.sample), _text(new.operator), timestamp(datetime.now(UTC))),
+            *(_text(new.camera), _text(new.model_name)),
             *(new.model_hash, new.um_per_pixel, new.crop_um, new.target),
             json.dumps(dict(new.settings), allow_nan=False),
         ),
@@ -92,7 +93,7 @@ def end_session(connection: sqlite3.Connection, session_id: int, because: str) -
     """End a session; one that has ended stays as it is. Raises `NotStoredError` where there is none."""
     connection.execute(
         "UPDATE sessions SET ended_at = ?, ended_because = ? WHERE id = ? AND ended_at IS NULL",
-        (timestamp(datetime.now(UTC)), because, session_id),
+        (timestamp(datetime.now(UTC)), _text(because), session_id),
     )
     row = connection.execute("SELECT * FROM sessions WHERE id = ?", (session_id,)).fetchone()
     if row is None:
@@ -128,11 +129,11 @@ def correct_cell(connection: sqlite3.Connection, cell_id: int, class_name: str, 
     row = connection.execute("SELECT * FROM cells WHERE id = ?", (cell_id,)).fetchone()
     if row is None:
         raise no_cell(cell_id)
-    correction = Correction(cell_id, datetime.now(UTC), who, cell_of(row).label, class_name)
+    correction = Correction(cell_id, datetime.now(UTC), _text(who), cell_of(row).label, class_name)
     connection.execute("UPDATE cells SET corrected = ? WHERE id = ?", (class_name, cell_id))
     connection.execute(
         'INSERT INTO corrections (cell_id, at, who, "before", "after") VALUES (?, ?, ?, ?, ?)',
-        (cell_id, timestamp(correction.at), who, correction.before, class_name),
+        (cell_id, timestamp(correction.at), correction.who, correction.before, class_name),
     )
     return correction
 
@@ -163,7 +164,7 @@ def insert_event(
     """Record an event. Raises `sqlite3.IntegrityError` where its session is not there."""
     connection.execute(
         "INSERT INTO events (at, session_id, kind, text) VALUES (?, ?, ?, ?)",
-        (timestamp(at), session_id, kind, text),
+        (timestamp(at), session_id, kind, _text(text)),
     )
 
 
@@ -185,3 +186,8 @@ def drop_messages(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
 def timestamp(at: datetime) -> str:
     """A time as it is stored: UTC, to the microsecond, so that text sorts as time does."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _text(text: str) -> str:
+    """A text as it can be stored: what a path has in it need not be one, and SQLite takes nothing else."""
+    return text.encode("utf-8", "backslashreplace").decode()

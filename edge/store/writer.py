@@ -2,7 +2,7 @@
 
 import math
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -34,6 +34,8 @@ HANG_S = 5.0
 HOUSEKEEPING_S = 600.0
 
 _MAX_BATCH = 500
+# When the store is closed, what is refused sooner than this is tried in smaller parts at once.
+_QUICK_REFUSAL_S = 1.0
 
 _Answer = TypeVar("_Answer")
 #: Makes the messages that go into the outbox together with a cell.
@@ -254,41 +256,50 @@ class Writer(Thread):
                 if not (self._items and due):
                     return
                 batch = list(islice(self._items, self._batch_size))
+                taken = monotonic()
             try:
                 with transaction(self._connection):
-                    orphans = [item for item in batch if not self._write(item)]
+                    refusals = [self._write(item) for item in batch]
             except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
                 raise  # a fault of ours
             except sqlite3.DatabaseError as error:
                 # Where there is little room, some of it may fit.
                 self._batch_size = max(1, len(batch) // 2)
                 self._refused(error)
+                if everything and len(batch) > 1 and monotonic() < taken + _QUICK_REFUSAL_S:
+                    continue  # there is no later
                 return
             self._batch_size = min(2 * self._batch_size, _MAX_BATCH)
-            self._written(batch, orphans)
+            self._written(batch, refusals, taken)
 
-    def _write(self, item: Item) -> bool:
-        """Write one item; whether it could be: what belongs to a session deleted meanwhile cannot."""
+    def _write(self, item: Item) -> str | None:
+        """Write one item, or say why it cannot be; what belongs to a session deleted meanwhile cannot."""
         if isinstance(item, Message):
             insert_message(self._connection, item)
-            return True
+            return None
         if isinstance(item, DroppedMessages):
             drop_messages(self._connection, item.ids)
-            return True
+            return None
         try:
             if isinstance(item, NewEvent):
                 insert_event(self._connection, item.at, item.session_id, item.kind, item.text)
-                return True
+                return None
             cell = insert_cell(self._connection, item)
-        except sqlite3.IntegrityError:
-            return False
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorname == "SQLITE_CONSTRAINT_FOREIGNKEY":
+                return "their session is not there any more"
+            return reason_of(error)
         for message in self._messages_of(cell) if self._messages_of else ():
             insert_message(self._connection, message)
-        return True
+        return None
 
-    def _written(self, batch: list[Item], orphans: list[Item]) -> None:
+    def _written(self, batch: list[Item], refusals: list[str | None], taken: float) -> None:
+        """Count a batch that is on the disk; it was taken out of the queue at a time of `monotonic`."""
         cells = sum(isinstance(item, NewCell) for item in batch)
-        lost = sum(isinstance(item, NewCell) for item in orphans)
+        why_lost = [
+            why for item, why in zip(batch, refusals, strict=True) if why and isinstance(item, NewCell)
+        ]
+        lost = len(why_lost)
         now = datetime.now(UTC)
         with self._changed:
             for _ in batch:
@@ -297,9 +308,7 @@ class Writer(Thread):
             self._pending -= cells
             self._stored += cells - lost
             self._not_stored += lost
-            said = []
-            if lost:
-                said.append(f"{lost} cells not stored: their session is not there any more")
+            said = [f"{many} cells not stored: {why}" for why, many in Counter(why_lost).items()]
             if self._refused_since is not None:
                 since = self._refused_since.isoformat(timespec="seconds")
                 said.append(
@@ -311,7 +320,8 @@ class Writer(Thread):
             self._items.extend(NewEvent(now, None, "store", text) for text in said)
             self._given += len(said)
             self._error, self._refused_since, self._unsaid = None, None, 0
-            self._items_due = monotonic() + BATCH_S if self._items else math.inf
+            # What came while this batch was written has waited since then.
+            self._items_due = taken + BATCH_S if self._items else math.inf
             self._changed.notify_all()
 
     def _refused(self, error: sqlite3.DatabaseError) -> None:

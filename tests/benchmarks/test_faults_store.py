@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.faults.disk_trace import SECTOR, Change, DiskTrace, Left, sectors
+from benchmarks.faults.disk_trace import SECTOR, Change, DiskTrace, Left, read_trace, sectors
 from benchmarks.faults.full_disk import full_disk
 from benchmarks.faults.plug import measure_plug, plug
 
@@ -102,7 +102,28 @@ def test_any_sector_of_the_other_writes_may_have_reached_the_disk(tmp_path: Path
     assert seen == {b"\1\1", b"\2\1", b"\1\2", b"\2\2"}
 
 
-def test_a_write_is_torn_at_the_diskssectors() -> None:
+def test_a_name_that_is_taken_away_is_followed_on_every_processor(tmp_path: Path) -> None:
+    def shown(path: Path) -> str:
+        return "".join(f"\\x{byte:02x}" for byte in bytes(path))
+
+    path = tmp_path / "store" / "file-journal"
+    made = rf'openat(AT_FDCWD<\x2f>, "{shown(path)}", O_RDWR|O_CREAT, 0600) = 3<{shown(path)}>'
+    for removed in (
+        rf'unlink("{shown(path)}") = 0',
+        rf'unlinkat(AT_FDCWD<\x2f>, "{shown(path)}", 0) = 0',
+    ):
+        (tmp_path / "log").write_text(f"17 {made}\n17 {removed}\n")
+        trace = read_trace(tmp_path / "log", path.parent, tmp_path / "report")
+        kept = set()
+        for seed in range(20):
+            trace.rebuild(tmp_path / "rebuilt", 1, Left.SOME_WRITES, np.random.default_rng(seed))
+            kept.add((tmp_path / "rebuilt" / path.name).exists())
+            trace.rebuild(tmp_path / "rebuilt", 0, Left.NOTHING, np.random.default_rng(seed))
+            assert not (tmp_path / "rebuilt" / path.name).exists()
+        assert kept == {True, False}
+
+
+def test_a_write_is_torn_at_the_disks_sectors() -> None:
     pieces = sectors(Change(0, 0, SECTOR - 100, bytes(SECTOR + 200)))
     assert [(piece.offset, len(piece.data or b"")) for piece in pieces] == [
         (SECTOR - 100, 100),

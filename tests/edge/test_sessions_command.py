@@ -100,6 +100,29 @@ def test_deleting_beside_a_device_loses_none_of_its_cells(store: Store, sessions
         assert reader.count_cells(2) == 99
 
 
+def test_a_device_writes_between_the_steps_of_a_deletion(
+    store: Store, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[int] = []
+
+    def pause(seconds: float) -> None:
+        # Longer than one that waits for its turn sleeps at most.
+        assert seconds > 0.1
+        store.add_cell(2, some_cell(2), "")
+        assert store.flush(LIMIT_S)
+        stored.append(store.counts().stored)
+
+    monkeypatch.setattr("edge.sessions_command.sleep", pause)
+    assert sessions("delete", "1", "--yes").exit_code == 0
+    assert stored
+
+
+def test_numbers_that_are_none_of_a_session_are_wrong_usage(store: Store, sessions: Sessions) -> None:
+    for arguments in (("show", f"{10**20}"), ("show", "0"), ("list", "--limit", f"{10**20}")):
+        result = sessions(*arguments)
+        assert result.exit_code == 2 and "is not in the range" in result.output
+
+
 def test_the_open_session_is_not_deleted(store: Store, sessions: Sessions) -> None:
     result = sessions("delete", "2", "--yes")
     assert result.exit_code == 1 and "is open; end it" in result.output

@@ -205,6 +205,8 @@ def test_cells_are_searched_page_by_page(folder: Path) -> None:
     "ask",
     [
         lambda store, reader: reader.session(99),
+        lambda store, reader: reader.session(10**20 + 99),
+        lambda store, reader: reader.crop(10**20 + 99),
         lambda store, reader: reader.differential(99),
         lambda store, reader: reader.cell(99),
         lambda store, reader: reader.crop(99),
@@ -253,6 +255,35 @@ def test_a_cell_whose_session_was_deleted_is_counted_as_not_stored(folder: Path)
         assert (counts.stored, counts.not_stored, counts.pending) == (3, 2, 0)
         with store.read() as reader:
             assert "2 cells not stored" in reader.events()[0].text
+
+
+def test_a_cell_that_cannot_be_stored_is_said_with_the_reason_and_the_others_are(folder: Path) -> None:
+    with Store(folder) as store:
+        session = store.start_session(NEW)
+        store.add_cell(session.id, replace(some_cell(1), focus=float("nan")), "")
+        add_cells(store, session.id, 2, first=2)
+        assert store.flush(LIMIT_S) and store.flush(LIMIT_S)
+        assert store.counts() == StoreCounts(0, 2, 1, None)
+        with store.read() as reader:
+            assert "1 cells not stored" in reader.events()[0].text
+            assert "cells.focus" in reader.events()[0].text
+
+
+def test_a_path_that_is_no_text_can_be_told_of(folder: Path) -> None:
+    path = os.fsdecode(b"folder:\xff")
+    with Store(folder) as store:
+        session = store.start_session(replace(NEW, camera=path, model_name=path))
+        assert session.camera == r"folder:\udcff"
+        add_cells(store, session.id, 1)
+        store.add_event("camera", f"{path}: not there")
+        assert store.flush(LIMIT_S)
+        assert store.correct(1, "monocyte", path).who == session.camera
+        with store.read() as reader:
+            assert reader.corrections() == [
+                replace(one, who=session.camera) for one in reader.corrections(cell_id=1)
+            ]
+            assert reader.events()[0].text == rf"{session.camera}: not there"
+        assert store.end_session(session.id, path).ended_because == session.camera
 
 
 def test_a_cell_and_its_messages_are_stored_together(folder: Path) -> None:
@@ -328,6 +359,21 @@ def test_what_no_longer_fits_is_counted(folder: Path, monkeypatch: pytest.Monkey
         with store.read() as reader:
             assert reader.count_cells() == 10
             assert any("5 events and messages did not fit" in event.text for event in reader.events())
+
+
+def test_at_the_end_as_many_are_stored_as_there_is_room_for(folder: Path) -> None:
+    def refuse(cell: StoredCell) -> Sequence[Message]:
+        if cell.number > 7:
+            raise sqlite3.OperationalError("database or disk is full")
+        return []
+
+    with (
+        pytest.raises(StoreError, match="13 confirmed cells could not be stored"),
+        Store(folder, messages=refuse) as store,
+    ):
+        add_cells(store, store.start_session(NEW).id, 20)
+    with open_reader(folder) as reader:
+        assert reader.count_cells() == 7
 
 
 def test_a_session_can_be_steered_while_cells_wait_for_room(folder: Path) -> None:
@@ -463,6 +509,27 @@ def test_a_second_daemon_in_the_folder_is_refused_and_told_by_whom(folder: Path)
     assert subprocess.run([sys.executable, "-c", f"{code}; import os; os._exit(0)"]).returncode == 0
     with Store(folder):
         pass
+
+
+def test_a_lock_is_taken_on_a_full_disk(folder: Path) -> None:
+    with Store(folder):
+        before = (folder / "lock").stat()
+    with Store(folder):
+        after = (folder / "lock").stat()
+        assert int((folder / "lock").read_text()) == os.getpid()
+    # No more room than it has, and none given up in between.
+    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+
+
+def test_a_new_folder_is_on_the_disk_with_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("edge.store.folder_lock.sync_folder", synced.append)
+    for _ in range(2):
+        with Store(tmp_path / "new" / "state"):
+            pass
+    assert set(synced) == {tmp_path, tmp_path / "new"} and len(synced) == 2
 
 
 def test_the_folder_is_made_for_its_user_alone(folder: Path) -> None:

@@ -85,6 +85,12 @@ def test_a_newer_versions_file_is_refused_and_left_alone(path: Path, opened: str
     assert path.read_bytes() == before
 
 
+def test_a_file_that_was_only_begun_is_said_to_be_empty(path: Path) -> None:
+    path.touch()
+    with pytest.raises(StoreError, match="is empty; hematovision run"), open_reader(path.parent):
+        pass
+
+
 def test_a_folder_without_a_store_is_said_to_be_one(path: Path) -> None:
     with pytest.raises(StoreError, match="No such file"), open_reader(path.parent):
         pass

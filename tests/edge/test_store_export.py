@@ -77,6 +77,24 @@ def test_no_text_of_a_table_is_a_formula(reader: Reader) -> None:
     assert rows[1]["corrected_by"] == "'+Bo"
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("slide 7; left -5", "slide 7; left -5"),
+        ("a=b", "a=b"),
+        (";=1+1", ";'=1+1"),
+        ("x; @SUM(1)", "x;' @SUM(1)"),
+        (" =1+1", "' =1+1"),
+        ("＝1+1", "'＝1+1"),
+    ],
+)
+def test_what_stands_behind_a_semicolon_is_no_formula_either(tmp_path: Path, name: str, shown: str) -> None:
+    session = keep(tmp_path, some_cell(1), new=replace(NEW, sample=name))
+    with open_reader(tmp_path) as reader:
+        [row] = csv.DictReader("".join(csv_text(reader, session)).splitlines())
+    assert row["sample"] == shown
+
+
 def test_json_has_all_of_a_session(reader: Reader) -> None:
     content = json.loads("".join(json_text(reader, 1)))
     assert content["session"]["sample"] == "=HYPERLINK(1)"

@@ -91,6 +91,20 @@ def test_the_oldest_go_until_there_is_room_and_the_file_becomes_smaller(tmp_path
     assert size_mb(tmp_path) == pytest.approx(before - 2 * a_session_mb, rel=0.1)
 
 
+def test_the_oldest_is_the_first_by_number_whatever_the_clock_said(tmp_path: Path) -> None:
+    ids = fill(tmp_path, 2, cells=1)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        # Counted after a start without a network: the clock was set only later.
+        connection.execute(
+            "UPDATE sessions SET ended_at = '1970-01-01T00:10:00.000000+00:00' WHERE id = ?", (ids[1],)
+        )
+    room = iter((5.0, 15.0))
+    with closing(database.open_store(tmp_path)) as connection:
+        for _ in housekeeping.keep_house(connection, tmp_path, 0, 10, lambda _: next(room)):
+            pass
+    assert kept(tmp_path) == ids[1:]
+
+
 def test_nothing_more_goes_while_a_reader_holds_the_file_at_its_size(tmp_path: Path) -> None:
     ids = fill(tmp_path, 3)
     with (
