@@ -12,7 +12,7 @@ from edge.classifier import Classifier
 from edge.config import CameraSettings, SessionSettings, Settings
 from edge.device import Device, State
 from edge.pipeline import LiveLine, SeenCell, SeenFrame
-from edge.store import Store
+from edge.store import Store, StoreCounts
 from edge.tracker import TrackedCell
 from hematovision.errors import SettingError, StoreError
 from hematovision.finder import CellRegion
@@ -81,6 +81,23 @@ def test_a_session_that_waits_for_the_first_frame_has_its_cells_too(device: Devi
     session = device.status().session
     assert session is not None
     assert stored(store, session.id) == [(1, 1), (2, 1)]
+
+
+def test_frames_lost_before_the_first_that_shows_something_belong_to_its_session(device: Device) -> None:
+    device.start_session_with_first_frame(None)
+    device.saw(LostFrame(0, "a camera", "frame 0 is black"))
+    assert device.status().session is None
+    device.saw(seen(1))
+    device.saw(LostFrame(2, "a camera", "frame 2 is black"))
+    assert (device.tally.lost, device.tally.looked_at) == (2, 1)
+
+
+def test_what_the_store_did_not_take_is_said_beside_the_count(
+    device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "counts", lambda: StoreCounts(3, 5, 2, "the disk is full"))
+    notes = device.status().notes
+    assert notes[-2:] == ("Cells that could not be stored: 2.", "The store: the disk is full.")
 
 
 def test_frames_still_on_their_way_belong_to_the_session_that_they_were_seen_in(
