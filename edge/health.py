@@ -28,6 +28,8 @@ _THROTTLED_BITS = {
     18: "throttled since the start",
     19: "soft temperature limit since the start",
 }
+#: All that `Health.throttled` may say.
+THROTTLED_WORDS = tuple(_THROTTLED_BITS.values())
 # The processor's own zones: that of a Raspberry Pi, of other boards, of PCs. What else is warm is not asked.
 _PROCESSOR_ZONES = ("cpu-thermal", "cpu_thermal", "soc-thermal", "soc_thermal", "x86_pkg_temp")
 _VCGENCMD_LIMIT_S = 2.0

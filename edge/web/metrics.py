@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 
 from flask import Blueprint, Response, jsonify
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from edge.device import DeviceStatus, State
-from edge.health import Health, problems, read_health
+from edge.health import THROTTLED_WORDS, Health, problems, read_health
 from edge.web.context import Web
 from edge.web.representations import of_health
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
@@ -45,18 +45,14 @@ class _DeviceMetrics(Collector):
 
 
 def _of_camera(status: DeviceStatus) -> Iterable[Metric]:
-    state = GaugeMetricFamily("hematovision_camera_state", "1 for the state of the camera", labels=["state"])
-    for one in State:
-        state.add_metric([str(one)], float(one is status.state))
-    yield state
-    yield _gauge("camera_failures", "Failed attempts at opening it, in a row", status.failures)
-    yield _counter("camera_recoveries", "Times it was got back", status.recoveries)
+    yield _flags("camera_state", "1 for the state of the camera", "state", State, (status.state,))
+    yield _gauge("camera_failures", "Failed attempts at opening the camera, in a row", status.failures)
+    yield _counter("camera_recoveries", "Times the camera was got back", status.recoveries)
     yield _counter("frames", "Frames looked at or skipped", status.frames)
-    yield _counter("frames_skipped", "Of these, skipped", status.skipped)
+    yield _counter("frames_skipped", "Frames skipped, which frames_total counts too", status.skipped)
     yield _counter("frames_dropped", "Frames overtaken by a newer one", status.dropped)
     yield _counter("frames_lost", "Frames that could not be used", status.lost)
-    yield _gauge("frames_per_second", "Over the last seconds", status.frames_per_second)
-    yield _gauge("frame_age_seconds", "Since the newest frame was taken", status.frame_age_s)
+    yield _gauge("frame_age_seconds", "Time since the newest frame was taken", status.frame_age_s)
     yield _gauge("focus_ratio", "Sharpness of the newest frame as a share of the best", status.focus)
     yield _gauge("cells_in_view", "White cells in the newest frame", status.cells_in_view)
 
@@ -78,19 +74,30 @@ def _of_cells(status: DeviceStatus) -> Iterable[Metric]:
 
 
 def _of_machine(health: Health) -> Iterable[Metric]:
-    yield _gauge("temperature_celsius", "Of the processor", health.temperature_c)
-    yield _gauge("clock_megahertz", "Of the processor", health.clock_mhz)
-    yield _gauge("clock_synchronised", "1 where the network set the time of day", health.clock_synchronised)
-    yield _gauge("free_megabytes", "Free space for the store", health.free_mb)
-    yield _gauge("memory_used_megabytes", "Of this process", health.memory_used_mb)
-    yield _gauge("memory_free_megabytes", "Of the machine", health.memory_free_mb)
-    yield _gauge("load", "Runnable threads, over a minute", health.load)
-    throttled = GaugeMetricFamily(
-        "hematovision_throttled", "1 for what the firmware says of power and heat", labels=["what"]
+    """Of the machine; of this process, `ProcessCollector` tells."""
+    yield _gauge("processor_temperature_celsius", "Temperature of the processor", health.temperature_c)
+    yield _gauge("processor_frequency_hertz", "Clock of the fastest core", _times(1e6, health.clock_mhz))
+    yield _gauge("time_synchronised", "1 where the network set the time of day", health.clock_synchronised)
+    yield _gauge("store_free_bytes", "Free space for the store", _times(1e6, health.free_mb))
+    yield _gauge(
+        "memory_available_bytes", "Memory that programs may still ask for", _times(1e6, health.memory_free_mb)
     )
-    for what in health.throttled or ():
-        throttled.add_metric([what], 1.0)
-    yield throttled
+    yield _gauge("load1", "Runnable threads, over a minute", health.load)
+    if health.throttled is not None:
+        words = "1 for what the firmware says of power and heat"
+        yield _flags("throttled", words, "what", THROTTLED_WORDS, health.throttled)
+
+
+def _times(factor: float, value: float | None) -> float | None:
+    return None if value is None else factor * value
+
+
+def _flags(name: str, words: str, label: str, known: Iterable[str], present: Iterable[str]) -> Metric:
+    """A gauge for everything known, 1 for what is present."""
+    metric = GaugeMetricFamily(f"hematovision_{name}", words, labels=[label])
+    for one in known:
+        metric.add_metric([one], float(one in present))
+    return metric
 
 
 def _gauge(name: str, words: str, value: float | None) -> Metric:
@@ -110,6 +117,7 @@ def metrics_pages(web: Web) -> Blueprint:
     pages = Blueprint("metrics", __name__)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_DeviceMetrics(web))
+    ProcessCollector(registry=registry)  # memory, processor time and start of this process
 
     @pages.get("/metrics")
     def metrics() -> Response:

@@ -1,5 +1,6 @@
 """``/metrics`` and ``/healthz``: what other programs watch a device by is what it says elsewhere."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edge import health
 from edge.device import State
+from edge.health import Health
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from tests.edge.fed_device import FedDevice, fed_device
 
@@ -86,3 +88,38 @@ def test_metrics_say_what_the_status_says(client: FlaskClient, fed: FedDevice) -
     assert {
         name: found["hematovision_session_cells", name] for name in (*CLASS_NAMES, UNCLASSIFIED)
     } == counted
+
+
+def test_names_and_units_are_as_prometheus_wants_them(
+    client: FlaskClient, fed: FedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed.feed(1)
+    sensors = Health(50.5, ("throttled now",), 1500.0, True, 2000.0, 300.0, 4000.0, 0.5)
+    monkeypatch.setattr("edge.web.metrics.read_health", lambda _: sensors)
+    found = metrics(client)
+    for name, value in (
+        ("processor_temperature_celsius", 50.5),
+        ("processor_frequency_hertz", 1.5e9),
+        ("store_free_bytes", 2e9),
+        ("memory_available_bytes", 4e9),
+    ):
+        assert found[f"hematovision_{name}", ""] == value
+    assert found["hematovision_throttled", "throttled now"] == 1
+    assert found["hematovision_throttled", "undervoltage now"] == 0  # rather than none
+    assert found["process_resident_memory_bytes", ""] > 1e7
+    families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
+    assert all(family.documentation for family in families.values())
+    assert all(name.startswith(("hematovision_", "process_")) for name in families)
+    assert not [name for name in families if re.search(r"mega|kilo|milli|percent|minute|_total$", name)]
+
+
+def test_a_sensor_that_the_machine_lacks_has_no_sample(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = Health(None, None, None, None, None, None, None, None)
+    monkeypatch.setattr("edge.web.metrics.read_health", lambda _: none)
+    names = {name for name, _ in metrics(client)}
+    assert not names & {
+        f"hematovision_{name}"
+        for name in ("processor_temperature_celsius", "throttled", "store_free_bytes", "time_synchronised")
+    }
