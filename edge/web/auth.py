@@ -21,7 +21,7 @@ from math import inf
 from pathlib import Path
 from socket import gethostname
 from threading import Lock
-from time import monotonic
+from time import monotonic, time
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, g, redirect, render_template, request, session, url_for
@@ -132,7 +132,9 @@ class Gate:
             if kind.lower() != "bearer" or not self._is_right(token.strip()):
                 raise self._refusal()
             return Visitor(_API)
-        if "who" in session and hmac.compare_digest(str(session.get("token", "")), self._token_mark()):
+        # Not by the cookie's own age: every message to whoever signed in makes it anew.
+        is_recent = time() - session.get("at", 0) < SIGN_IN_LASTS.total_seconds()
+        if is_recent and hmac.compare_digest(str(session.get("token", "")), self._token_mark()):
             return Visitor(str(session["who"]), by_cookie=True)
         return Visitor(None)
 
@@ -150,7 +152,7 @@ class Gate:
             raise self._refusal()
         session.clear()
         session.permanent = True
-        session["who"], session["token"] = who, self._token_mark()
+        session["who"], session["token"], session["at"] = who, self._token_mark(), int(time())
         self._store.add_event("sign-in", f"{who} signed in from {request.remote_addr}")
 
     def _is_right(self, token: str) -> bool:

@@ -174,6 +174,21 @@ def test_a_sign_in_ends_after_some_hours(
     assert client.get("/api/v1/status").status_code == 401
 
 
+def test_a_sign_in_ends_also_for_who_is_busy(
+    make_app: MakeApp, fed: FedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_app(host="0.0.0.0").test_client()
+    sign_in(client, fed.token)
+    start, status = time.time(), []
+    for hours in (11.5, 12.5):
+        now = start + hours * 3600
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        monkeypatch.setattr("edge.web.auth.time", time.time)
+        client.get("/sessions/compare")  # leaves a message for the next page, and so a new cookie
+        status.append(client.get("/api/v1/status").status_code)
+    assert status == [200, 401]
+
+
 def test_a_cookie_that_we_did_not_sign_is_nobody(make_app: MakeApp) -> None:
     client = make_app(host="0.0.0.0").test_client()
     for cookie in ("eyJ3aG8iOiJBZGEifQ.Zm9v.YmFy", "x", "..", "eyJ3aG8iOiJBZGEifQ", "\xe9" * 10):
