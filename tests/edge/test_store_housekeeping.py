@@ -129,6 +129,17 @@ def test_a_deletion_by_hand_makes_the_file_smaller_while_the_store_is_open(tmp_p
         until(lambda: (tmp_path / FILE_NAME).stat().st_size < 0.6 * before)
 
 
+def test_room_is_given_back_a_megabyte_a_step(tmp_path: Path) -> None:
+    fill(tmp_path, 1, cells=300)
+    with closing(database.open_store(tmp_path)) as connection:
+        with database.transaction(connection):
+            connection.execute("DELETE FROM sessions WHERE ended_at IS NOT NULL")
+        [free] = connection.execute("PRAGMA freelist_count").fetchone()
+        # One more for the checkpoint.
+        assert len(list(housekeeping.shrink(connection))) == -(-free // housekeeping._PAGES_A_STEP) + 1
+        assert free > 2 * housekeeping._PAGES_A_STEP
+
+
 def test_cells_are_stored_while_room_is_given_back(tmp_path: Path) -> None:
     ids = fill(tmp_path, 3, cells=100)
     with Store(tmp_path, keep_days=1) as store:
