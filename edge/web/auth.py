@@ -3,8 +3,8 @@
 - The page is asked for by an address, by the name of this machine or by a name of the settings; any other
   name is that of a foreign site that had its name point here (DNS rebinding), and is refused.
 - A page of another site may lead here, and do nothing else: not even show the live picture.
-- Reading is open where the page listens on a loopback address or the settings say so. All else takes the
-  token, in ``Authorization: Bearer`` or given once at the sign-in.
+- Reading is open to this machine where the page listens on its loopback address, and to all where the
+  settings say so. All else takes the token, in ``Authorization: Bearer`` or given once at the sign-in.
 - A sign-in is a signed cookie with the name of who signed in. It ends after `SIGN_IN_LASTS`, and with the
   token that it was made with.
 - What comes with the cookie and changes something also carries the value that only our own pages know.
@@ -105,7 +105,13 @@ class Gate:
         host = gethostname().lower()
         self._names = {"localhost", host, f"{host.partition('.')[0]}.local"}
         self._names |= {name.lower() for name in settings.names}
-        self.reading_is_open = is_loopback(settings.host) or settings.read_without_token
+        self._is_here = is_loopback(settings.host)
+        self._is_open = settings.read_without_token
+
+    def may_read(self) -> bool:
+        """Whether whoever asks may look without being signed in."""
+        # What a proxy on this machine passes on comes from elsewhere.
+        return self._is_open or (self._is_here and "X-Forwarded-Proto" not in request.headers)
 
     def check_host(self) -> None:
         """Raise `BadRequest` where the page is asked for by a name that is not its own."""
@@ -126,10 +132,9 @@ class Gate:
 
     def visitor(self) -> Visitor:
         """Who asks. Raises `Unauthorized` or `TooManyRequests` where a token is given and is wrong."""
-        given = request.headers.get("Authorization")
-        if given is not None:
-            kind, _, token = given.partition(" ")
-            if kind.lower() != "bearer" or not self._is_right(token.strip()):
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() == "bearer":  # a password for a proxy is not for us
+            if not self._is_right(token.strip()):
                 raise self._refusal()
             return Visitor(_API)
         # Not by the cookie's own age: every message to whoever signed in makes it anew.
@@ -194,7 +199,7 @@ def install(app: Flask, gate: Gate, settings: WebSettings) -> None:
             if request.method not in _SAFE_METHODS:
                 _check_form()
             return None
-        if visitor.who is None and not (request.method in _SAFE_METHODS and gate.reading_is_open):
+        if visitor.who is None and not (request.method in _SAFE_METHODS and gate.may_read()):
             if request.method in _SAFE_METHODS and wants_page():
                 return redirect(url_for("auth.sign_in", next=request.full_path.rstrip("?")))
             raise _unauthorized("sign in, or send the device's token as Authorization: Bearer TOKEN")

@@ -198,8 +198,20 @@ def test_a_cookie_that_we_did_not_sign_is_nobody(make_app: MakeApp) -> None:
 
 def test_a_wrong_token_is_refused_also_where_reading_is_open(make_app: MakeApp) -> None:
     client = make_app().test_client()
-    for given in ("", "Bearer", "Bearer wrong", "Basic YTpi", "wrong", "Bearer \xe9"):
+    for given in ("Bearer", "Bearer wrong", "bearer wrong", "Bearer \xe9"):
         assert client.get("/api/v1/status", headers={"Authorization": given}).status_code == 401
+
+
+def test_what_a_proxy_passes_on_is_not_from_this_machine(make_app: MakeApp, fed: FedDevice) -> None:
+    # As a browser sends it to a proxy that asks for a password, too.
+    by_proxy = {"X-Forwarded-Proto": "https", "Authorization": "Basic YTpi"}
+    client = make_app().test_client()
+    assert client.get("/api/v1/status", headers=by_proxy).status_code == 401
+    assert client.get("/cells", headers=by_proxy).location.startswith("/sign-in")
+    assert sign_in(client, fed.token) == 303
+    assert client.get("/cells", headers=by_proxy).status_code == 200
+    anybody = make_app(read_without_token=True).test_client()
+    assert anybody.get("/api/v1/status", headers=by_proxy).status_code == 200
 
 
 def test_many_wrong_tokens_are_told_to_wait_and_the_right_one_is_let_in(
