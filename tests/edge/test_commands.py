@@ -463,6 +463,7 @@ def test_frames_that_a_live_camera_loses_are_said_once_until_it_has_recovered_an
             yield LostFrame(number, "phantom", f"frame {number} is black") if dark else frame
 
     monkeypatch.setattr(PhantomCamera, "frames", flickering)
+    monkeypatch.setattr("edge.run_command._SAY_LOST_S", 0.0)
     # None is overtaken, so that it is certain which are seen.
     monkeypatch.setattr("edge.pipeline.Handover", lambda size, newest_only=False: Handover(size))
     camera = "phantom:rate=100,path=selftest,width=640,height=480,um_per_pixel=0.2"
