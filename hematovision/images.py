@@ -31,6 +31,9 @@ GREY_TOLERANCE = 3
 # A progressive JPEG has ten or so. Each, of thirty bytes, takes as long to decode as the whole picture.
 _MAX_JPEG_SCANS = 100
 _START_OF_SCAN = b"\xff\xda"  # which nothing but a scan begins with: in a scan's data, 0 follows 0xff
+_END_OF_JPEG = b"\xd9"
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_MAX_JPEG_MARKERS = 1000
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 # What Pillow was seen to raise where a header or a file's EXIF is damaged.
@@ -82,6 +85,8 @@ def decode_image(
     """Decode the bytes of an image file; ``name`` is what messages call it. Otherwise as `read_image`."""
     if not data:
         raise ImageError(f"{name}: the file is empty; copy it again")
+    if data.startswith(b"\xff\xd8") and data.count(_START_OF_SCAN) > _MAX_JPEG_SCANS:
+        data = _without_film(data)
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
@@ -150,6 +155,20 @@ def list_images(folder: Path) -> list[Path]:
 def shown_path(path: Path | str) -> str:
     """A path as messages show it: on one line, a control character in it as its escape."""
     return _CONTROL_CHARACTERS.sub(lambda found: repr(found[0])[1:-1], str(path))
+
+
+def _without_film(data: bytes) -> bytes:
+    """A JPEG up to its end: behind it a telephone may put a film, some bytes of which look like scans."""
+    at = 2
+    for _ in range(_MAX_JPEG_MARKERS):
+        marker = _JPEG_MARKER.search(data, at)
+        if marker is None:
+            break
+        at = marker.end()
+        if marker[1] == _END_OF_JPEG:
+            return data[:at]
+        at += int.from_bytes(data[at : at + 2])  # of the segment, this length included
+    return data
 
 
 def _no_colour(name: str) -> ImageError:

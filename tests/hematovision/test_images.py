@@ -218,6 +218,18 @@ def test_a_jpeg_of_endless_scans_is_refused_and_a_progressive_one_read() -> None
         decode_image(data[:-2] + 100 * scan + data[-2:], "a")
 
 
+def test_a_film_behind_a_telephones_picture_is_no_scans() -> None:
+    data = encoded(smear(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xd9")
+    film = b"\xff\xda\0" * 200
+    assert (decode_image(data + film, "a") == decode_image(data, "a")).all()
+
+
+def test_a_jpeg_of_endless_segments_is_not_searched_for_its_end() -> None:
+    data = encoded(smear(), "JPEG")
+    with pytest.raises(ImageError, match="too many scans"):
+        decode_image(data[:2] + b"\xff\xfe\0\2" * 2000 + data[2:] + b"\xff\xda\0" * 200, "a")
+
+
 def test_16_bits_cut_short_are_noticed() -> None:
     deep = smear(64, 64).astype(np.uint16) * 257
     _, data = cv2.imencode(".png", deep)
