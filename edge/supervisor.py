@@ -10,7 +10,14 @@ from edge.classifier import Classifier
 from edge.device import Device, State
 from edge.pipeline import Line, Pipeline, SeenFrame
 from edge.threads import Closed
-from hematovision.errors import CameraError, ModelFileError, NoCameraError, RecoveryError, StuckThreadError
+from hematovision.errors import (
+    CameraError,
+    ModelFileError,
+    NoCameraError,
+    RecoveryError,
+    StuckThreadError,
+    reason_of,
+)
 
 #: Pauses before a camera is opened again after its first, second … failure in a row, in seconds. One failure
 #: more than there are pauses, and the process ends: libcamera sometimes recovers only in a new one.
@@ -102,6 +109,12 @@ class Supervisor:
                     self._wait(self._absent_pause_s)
                 else:
                     self._recover(error)
+            except RecoveryError:
+                raise
+            except Exception as error:
+                # A wrong setting, or a fault of ours: the page of the next run shows why this one ended.
+                self._device.enter(State.FAILED, reason_of(error), self._failures)
+                raise
             finally:
                 self._device.use(None)
         self._device.finish("switched off")

@@ -14,7 +14,14 @@ from typing import Any, TypeVar
 
 import pytest
 
+from benchmarks.faults.mosquitto import free_port
+from edge.cameras.phantom import PhantomCamera
+from edge.classifier import Classifier
+from edge.config import Settings, StoreSettings, WebSettings
+from edge.daemon import started
+from edge.pipeline import LiveLine
 from edge.store import Reader, open_reader
+from edge.web.server import PageServer
 from hematovision.errors import StoreError
 
 SLIDE = "path=selftest,width=640,height=480,um_per_pixel=0.2"
@@ -181,3 +188,43 @@ def test_systemd_hears_of_the_start_of_progress_and_of_the_end(
             heard.append(systemd.recv(200).decode())
     assert "READY=1" in heard
     assert "STATUS=running" in heard
+
+
+def test_what_does_not_stop_is_ended_by_force_with_75() -> None:
+    program = """
+import edge.daemon, os, signal, time
+edge.daemon.STOP_LIMIT_S = 1.0
+with edge.daemon.stopped_by_signals() as stop:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 75
+    assert "did not stop within 1 s" in ended.stderr
+
+
+def test_a_store_whose_thread_has_ended_is_a_broken_part(tmp_path: Path, classifier: Classifier) -> None:
+    settings = Settings(store=StoreSettings(folder=str(tmp_path)), web=WebSettings(port=0))
+    camera = PhantomCamera(f"rate=20,{SLIDE}", 0.2)
+    with (
+        pytest.raises(AttributeError),
+        started(
+            settings, classifier.model, LiveLine(classifier), camera, 0.2, None, lambda *_: None
+        ) as device,
+    ):
+        assert device.broken() is None
+        device.store._writer.give("no item")  # type: ignore[arg-type]
+        device.store.flush(5)
+        assert "the store has ended: " in (device.broken() or "")
+
+
+def test_a_page_that_has_ended_is_a_broken_part(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(store=StoreSettings(folder=str(tmp_path)), web=WebSettings(port=free_port()))
+    camera = PhantomCamera(f"rate=20,{SLIDE}", 0.2)
+    line = LiveLine(classifier)
+    with started(settings, classifier.model, line, camera, 0.2, None, lambda *_: None) as device:
+        assert device.broken() is None
+        monkeypatch.setattr(PageServer, "error", OSError("no more sockets"))
+        assert device.broken() == "the page has ended: no more sockets"

@@ -315,6 +315,20 @@ def test_an_interpreter_that_hangs_is_noticed(trial: Trial, monkeypatch: pytest.
     assert trial.device.status().state is State.FAILED
 
 
+def test_a_fault_in_the_inference_ends_the_process_and_the_store_keeps_why(
+    trial: Trial, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(self: LiveLine, frame: Frame) -> LostFrame:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(LiveLine, "see", fault)
+    with pytest.raises(ZeroDivisionError):
+        trial.run([1], until=after(1))
+    assert store.flush(5)
+    with store.read() as reader:
+        assert [event.text for event in reader.events(9)] == ["failed: division by zero"]
+
+
 def test_a_thread_that_does_not_end_is_left_to_a_new_process(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
