@@ -156,6 +156,18 @@ def test_the_live_picture_shows_and_the_numbers_follow_without_reloading(
         assert page.evaluate("window.stays")
 
 
+def test_what_has_the_focus_keeps_it_when_the_numbers_change(
+    fed: FedDevice, address: str, new_page: NewPage
+) -> None:
+    fed.device.start_session("2026-118", "R. Okafor", 400)
+    page = new_page(address)
+    page.goto("/")
+    page.get_by_role("link", name="2026-118").focus()
+    fed.feed(2)
+    expect(page.locator("#session")).not_to_contain_text(re.compile(r"\b0 of 400"))
+    assert page.evaluate("document.activeElement.textContent") == "2026-118"
+
+
 def test_an_old_picture_is_covered_and_comes_back(fed: FedDevice, address: str, new_page: NewPage) -> None:
     page = new_page(address)
     with fed.feeding(0.05) as paused:

@@ -39,7 +39,10 @@ function exchange(page) {
     const fresh = page.getElementById(part.id);
     if (fresh === null || fresh.innerHTML === shown.get(part.id)) continue;
     shown.set(part.id, fresh.innerHTML);
+    const focused = [...part.querySelectorAll("a")].indexOf(document.activeElement);
     part.replaceChildren(...document.adoptNode(fresh).childNodes);
+    // Or whoever goes by keyboard would be thrown back to the top with every cell.
+    part.querySelectorAll("a")[focused]?.focus({ preventScroll: true });
   }
   for (const part of document.querySelectorAll("[data-refresh-old]")) {
     part.classList.toggle("old", page.getElementById(part.id).classList.contains("old"));
