@@ -34,8 +34,8 @@ HANG_S = 5.0
 HOUSEKEEPING_S = 600.0
 
 _MAX_BATCH = 500
-# When the store is closed, what is refused sooner than this is tried in smaller parts at once.
-_QUICK_REFUSAL_S = 1.0
+# When the store is closed, what is refused is tried again at once, for so long.
+_LAST_TRIES_S = 3.0
 
 _Answer = TypeVar("_Answer")
 #: Makes the messages that go into the outbox together with a cell.
@@ -110,6 +110,7 @@ class Writer(Thread):
         self._batch_size = _MAX_BATCH
         self._chore: Iterator[None] | None = None
         self._chores_due = 0.0
+        self._last_try = math.inf
 
     def give(self, *items: Item) -> None:
         """Hand over what is to be written; never waits. What does not fit is counted."""
@@ -182,7 +183,7 @@ class Writer(Thread):
             return StoreCounts(self._pending, self._stored, self._not_stored, error)
 
     def finish(self, limit_s: float = STOP_LIMIT_S) -> None:
-        """Write what is left, once, and end.
+        """Write what is left, and end.
 
         Raises:
             StuckThreadError: it does not come to an end.
@@ -230,6 +231,7 @@ class Writer(Thread):
         closing = False
         while not closing:
             closing = self._wait()
+            self._last_try = monotonic() + _LAST_TRIES_S
             self._write_items(everything=closing)
             self._grant_wishes()
             if not closing:
@@ -266,8 +268,9 @@ class Writer(Thread):
                 # Where there is little room, some of it may fit.
                 self._batch_size = max(1, len(batch) // 2)
                 self._refused(error)
-                if everything and len(batch) > 1 and monotonic() < taken + _QUICK_REFUSAL_S:
-                    continue  # there is no later
+                is_busy = getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+                if everything and (len(batch) > 1 or is_busy) and monotonic() < self._last_try:
+                    continue
                 return
             self._batch_size = min(2 * self._batch_size, _MAX_BATCH)
             self._written(batch, refusals, taken)

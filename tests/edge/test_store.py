@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 
 import cv2
 import numpy as np
@@ -377,6 +377,19 @@ def test_at_the_end_as_many_are_stored_as_there_is_room_for(folder: Path) -> Non
         add_cells(store, store.start_session(NEW).id, 20)
     with open_reader(folder) as reader:
         assert reader.count_cells() == 7
+
+
+def test_at_the_end_another_program_is_waited_for(folder: Path) -> None:
+    with Store(folder) as store:
+        session = store.start_session(NEW)
+        other = sqlite3.connect(folder / FILE_NAME, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        add_cells(store, session.id, 1)
+        # Longer than one try takes here.
+        done = Timer(0.5, other.close)
+        done.start()
+    done.join()
+    assert store.counts() == StoreCounts(0, 1, 0, None)
 
 
 def test_a_session_can_be_steered_while_cells_wait_for_room(folder: Path) -> None:
