@@ -59,10 +59,12 @@ def _prepare(state: BlueprintSetupState) -> None:
 @pages.app_context_processor
 def _everywhere() -> dict[str, Any]:
     who = visitor().who
+    # A sign-in leads back to what was looked at: not to where a form was sent, nor to the sign-in itself.
+    is_page = request.method == "GET" and request.blueprint == pages.name
     return {
         "viewer": who,
         "may_write": who is not None,
-        "sign_in_url": url_for("auth.sign_in", next=request.full_path.rstrip("?")),
+        "sign_in_url": url_for("auth.sign_in", next=request.full_path.rstrip("?") if is_page else None),
         "cell_classes": CELL_CLASSES,
         "labels": LABELS,
         "targets": TARGETS,

@@ -476,6 +476,13 @@ def test_who_only_looks_is_shown_where_to_sign_in_and_no_forms(fed: FedDevice, v
         assert f'href="/sign-in?next={address}"' in html
 
 
+def test_who_is_signed_out_while_filling_in_a_form_is_led_to_a_page_that_is_there(visitor: Person) -> None:
+    refused = visitor.send("/sessions/start", page="/sign-in", sample="a")
+    assert refused.status_code == 401
+    for html in (refused.text, visitor.get("/sign-in?next=/cells").text, visitor.get("/nothing").text):
+        assert 'href="/sign-in"' in html
+
+
 def test_a_wrong_token_is_refused_and_the_name_stays_filled_in(visitor: Person) -> None:
     answer = visitor.send("/sign-in", who="R. Okafor", token="wrong", next="/cells")
     assert answer.status_code == 401

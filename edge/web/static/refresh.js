@@ -62,7 +62,7 @@ function answered() {
 function silent(error) {
   failures += 1;
   if (failures !== 2) return; // once may be chance; said once, or a screen reader would repeat it
-  const since = lastAnswer.toLocaleTimeString();
+  const since = `${lastAnswer.toLocaleTimeString()} by this screen's clock`; // which need not be the device's
   connection.textContent =
     `The device does not answer. What this page shows is from ${since}; it goes on by itself when the device ` +
     `answers again. (${error.message})`;
