@@ -29,7 +29,7 @@ from edge.threads import Handover
 from hematovision.blank_field import BlankField
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.cli import root
-from hematovision.errors import CameraError
+from hematovision.errors import CameraError, StoreError
 from hematovision.images import RGBImage
 from hematovision.phantom import draw_field
 
@@ -322,6 +322,18 @@ def test_run_counts_every_image_once_and_summarises(smear: Path, model_path: Pat
     assert "Images: 3 looked at, 0 could not be used." in result.stdout
     assert "own error comes on top" in result.stdout
     assert "tiny.tflite" in result.stdout.splitlines()[0]
+
+
+def test_run_ends_where_the_store_takes_nothing_of_files(
+    smear: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("hematovision.db: the disk is full")
+
+    monkeypatch.setattr("edge.store.Store.start_session", refuse)
+    result = call("run", "--camera", f"folder:{smear}", "--model", model_path, *SCALE)
+    assert result.exit_code == 1
+    assert "Error: hematovision.db: the disk is full" in result.stderr
 
 
 def test_run_shows_an_unreadable_image_and_ends_with_status_1(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from edge.cameras.phantom import PhantomCamera
 from edge.classifier import Classifier
 from edge.config import Settings, StoreSettings, WebSettings
 from edge.daemon import started
+from edge.device import Device
 from edge.pipeline import LiveLine
 from edge.store import Reader, open_reader
 from edge.web.server import PageServer
@@ -228,3 +229,19 @@ def test_a_page_that_has_ended_is_a_broken_part(
         assert device.broken() is None
         monkeypatch.setattr(PageServer, "error", OSError("no more sockets"))
         assert device.broken() == "the page has ended: no more sockets"
+
+
+@pytest.mark.parametrize(("rate", "because"), [("rate=20,", None), ("", "interrupted")])
+def test_a_session_of_files_that_was_cut_off_is_not_gone_on_with(
+    tmp_path: Path, classifier: Classifier, rate: str, because: str | None
+) -> None:
+    settings = Settings(store=StoreSettings(folder=str(tmp_path)), web=WebSettings(port=0))
+
+    def begin() -> AbstractContextManager[Device]:
+        camera = PhantomCamera(f"{rate}{SLIDE}", 0.2)
+        return started(settings, classifier.model, LiveLine(classifier), camera, 0.2, None, lambda *_: None)
+
+    with begin() as device:
+        left_open = device.start_session("", "", None)
+    with begin() as device, device.store.read() as reader:
+        assert reader.session(left_open.id).ended_because == because
