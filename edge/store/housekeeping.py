@@ -35,15 +35,17 @@ def keep_house(
 ) -> Iterator[None]:
     """Delete what is past its time or in the way, in small steps: the writer takes one when it is idle.
 
-    Sessions that ended more than ``keep_days`` ago go first, then the oldest ended ones while less than
-    ``keep_free_mb`` are free; 0 means no limit. The open session is never touched.
+    Sessions that ended more than ``keep_days`` ago go first, none before those that were counted before it,
+    then the oldest ended ones while less than ``keep_free_mb`` are free; 0 means no limit. The open session
+    is never touched.
 
     Raises:
         sqlite3.Error: nothing of the step at hand was done.
         OSError: the free room cannot be measured.
     """
     yield from trim(connection)
-    while keep_days and (row := _first_ended(connection, datetime.now(UTC) - timedelta(days=keep_days))):
+    kept_since = timestamp(datetime.now(UTC) - timedelta(days=keep_days))
+    while keep_days and (row := _first_ended(connection)) and row["ended_at"] < kept_since:
         with transaction(connection):
             delete_session(connection, row["id"], f"ended more than {keep_days} days ago")
         yield
@@ -90,14 +92,9 @@ def trim(connection: sqlite3.Connection) -> Iterator[None]:
         yield
 
 
-def _first_ended(connection: sqlite3.Connection, before: datetime | None = None) -> sqlite3.Row | None:
-    """The first session that has ended, or that did so before a moment.
-
-    First by number: a clock that was set meanwhile makes the newest session's end the earliest.
-    """
+def _first_ended(connection: sqlite3.Connection) -> sqlite3.Row | None:
+    """The session that ended first: by number, since the clock may have been set since."""
     row: sqlite3.Row | None = connection.execute(
-        "SELECT id FROM sessions WHERE ended_at IS NOT NULL AND (?1 IS NULL OR ended_at < ?1) "
-        "ORDER BY id LIMIT 1",
-        (None if before is None else timestamp(before),),
+        "SELECT id, ended_at FROM sessions WHERE ended_at IS NOT NULL ORDER BY id LIMIT 1"
     ).fetchone()
     return row

@@ -100,6 +100,9 @@ def test_the_oldest_is_the_first_by_number_whatever_the_clock_said(tmp_path: Pat
         )
     room = iter((5.0, 15.0))
     with closing(database.open_store(tmp_path)) as connection:
+        for _ in housekeeping.keep_house(connection, tmp_path, 30, 0):
+            pass
+        assert kept(tmp_path) == ids
         for _ in housekeeping.keep_house(connection, tmp_path, 0, 10, lambda _: next(room)):
             pass
     assert kept(tmp_path) == ids[1:]
