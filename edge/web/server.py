@@ -138,7 +138,7 @@ class _Channel(HTTPChannel):
 
     request: _Request | None
     _sending_since: float | None = None
-    _serves = _refused = _lingers = False
+    _serves = _refused = _lingers = _answered = False
 
     def __init__(self, *args: Any, **more: Any) -> None:
         #: When it began to wait for what it waits for.
@@ -169,16 +169,24 @@ class _Channel(HTTPChannel):
         came = request.body_bytes_received if request is not None else 0
         return waited > HEADER_S + came / BODY_RATE
 
-    def end(self) -> None:
-        """Tell a client that let its time pass so, if it has asked for something at all; else cut it off."""
+    def end(self) -> bool:
+        """Tell a client that let its time pass so, if it has asked for something at all; else cut it off.
+
+        Returns:
+            Whether it is to blame: not where it has its answers, and only kept the connection for later.
+        """
+        if self._answered and self.is_idle and self.request is None and not self._lingers:
+            self.handle_close()
+            return False
         with self.requests_lock:
             request, self.request = self.request, None
             if request is not None and not self.requests:
                 request.error, request.completed = _TooSlowError("the request did not come in time"), True
                 self.requests.append(request)
                 self.server.add_task(self)
-                return
+                return True
         self.cut_off()
+        return True
 
     def received(self, data: bytes) -> bool:
         if self.request is None and not self.requests:
@@ -192,6 +200,7 @@ class _Channel(HTTPChannel):
             super().service()
         finally:
             self.since = monotonic()
+            self._answered = True
             self._serves = False  # only now: before, it would have waited since the request came
 
     def write_soon(self, data: bytes) -> int:
@@ -381,8 +390,7 @@ class PageServer:
             # Full: whoever has waited longest without asking for anything makes room.
             overdue = sorted((one for one in self._channels() if one.is_idle), key=lambda one: one.since)[:1]
         for channel in overdue:
-            channel.end()
-            self._web.traffic.cut_off += 1
+            self._web.traffic.cut_off += channel.end()
 
     def _channels(self) -> list[_Channel]:
         return list(self._server.active_channels.values())

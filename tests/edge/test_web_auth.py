@@ -142,6 +142,13 @@ def test_a_forged_request_of_somebody_signed_in_is_refused(make_app: MakeApp, fe
     assert client.get("/api/v1/status").get_json()["session"] is None
 
 
+def test_what_forms_carry_is_another_after_the_sign_in(make_app: MakeApp, fed: FedDevice) -> None:
+    client = make_app().test_client()
+    before = csrf_of(client)  # which whoever planted the cookie knows
+    sign_in(client, fed.token)
+    assert csrf_of(client, "/sessions") != before
+
+
 def test_a_sign_in_cannot_be_forged_either(make_app: MakeApp, fed: FedDevice) -> None:
     client = make_app().test_client()
     assert client.post("/sign-in", data={"who": "Eve", "token": fed.token}).status_code == 403

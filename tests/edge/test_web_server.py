@@ -219,6 +219,17 @@ def test_who_sends_too_much_gets_to_read_why(serve: Serve) -> None:
     assert b" 413 " in read_all(client)
 
 
+def test_a_connection_kept_for_later_is_closed_and_blamed_on_nobody(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEADER_S", 0.2)
+    monkeypatch.setattr(server, "_LOOP_S", 0.05)
+    served = serve()
+    client = served.connect(GET % b"/healthz")
+    assert read_all(client).startswith(b"HTTP/1.1 200")  # to its end, not to a reset
+    assert served.web.traffic.cut_off == 0
+
+
 def test_a_body_without_an_end_is_refused_at_its_limit(serve: Serve) -> None:
     client = serve().connect(
         b"POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
