@@ -26,9 +26,10 @@ def back_up(folder: Path, target: Path) -> int:
     if os.path.lexists(target):
         raise StoreError(f"{name}: is there already; give another name")
     try:
-        # On the same disk, so that it can be renamed; empty, or SQLite would not write into it.
+        # On the same disk, so that it can be renamed.
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
             copy = Path(place) / target.name
+            copy.touch(mode=0o600)  # as the store: there are samples' names in it
             with explained(folder / FILE_NAME), open_for_reading(folder) as connection:
                 # As a URI: a path need not be text.
                 connection.execute("VACUUM INTO ?", (copy.absolute().as_uri(),))

@@ -58,6 +58,12 @@ def test_a_restored_backup_is_gone_on_with(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 2
 
 
+def test_a_backup_is_its_users_alone(tmp_path: Path) -> None:
+    with Store(tmp_path / "state"):
+        back_up(tmp_path / "state", tmp_path / "copy")
+    assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_backup_takes_no_files_place(tmp_path: Path) -> None:
     with Store(tmp_path / "state"):
         pass
