@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from edge.store.reader import Reader
 from edge.store.records import Correction, Session, StoredCell
@@ -240,8 +240,13 @@ def _not_written(name: str, error: OSError) -> StoreError:
 
 
 def _scale(jpeg: bytes, session: Session) -> float:
-    with Image.open(io.BytesIO(jpeg)) as image:  # reads the header only
-        return session.crop_um / image.width
+    try:
+        with Image.open(io.BytesIO(jpeg)) as image:  # reads the header only
+            return session.crop_um / image.width
+    except UnidentifiedImageError as error:  # an OSError, but no disk's
+        raise StoreError(
+            f"session {session.id}: a crop of it is no image any more; restore a backup"
+        ) from error
 
 
 def _last_corrections(reader: Reader, session_id: int) -> dict[int, Correction]:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.faults.plug import some_cell
-from edge.store import NewSession, Reader, Store, open_reader
+from edge.store import NewSession, Reader, Store, open_reader, open_writer
 from edge.store.export import csv_text, json_text, labelled_crops, write_crops, write_json, write_table
 from edge.tracker import TrackedCell
 from hematovision.cell_classes import CLASS_NAMES
@@ -217,6 +217,15 @@ def test_a_cell_corrected_to_unclassified_is_left_out(tmp_path: Path) -> None:
     with open_reader(tmp_path) as reader:
         [(place, _)] = labelled_crops(reader, session)
     assert place == f"{some_cell(2).class_name}/session{session}-cell2.jpg"
+
+
+def test_a_damaged_crop_is_told_from_a_full_disk(tmp_path: Path) -> None:
+    session = keep(tmp_path, some_cell(1))
+    with open_writer(tmp_path, 1.0) as connection:
+        connection.execute("UPDATE crops SET jpeg = x'00'")
+    with open_reader(tmp_path) as reader, pytest.raises(StoreError, match="no image any more; restore"):
+        write_crops(reader, session, tmp_path / "crops")
+    assert not (tmp_path / "crops").exists()
 
 
 def test_the_scale_is_the_crops_own(tmp_path: Path) -> None:
