@@ -17,7 +17,7 @@ import pytest
 from benchmarks.faults.mosquitto import free_port
 from edge.cameras.phantom import PhantomCamera
 from edge.classifier import Classifier
-from edge.config import Settings, StoreSettings, WebSettings
+from edge.config import MqttSettings, Settings, StoreSettings, WebSettings
 from edge.daemon import started
 from edge.device import Device
 from edge.pipeline import LiveLine
@@ -245,3 +245,17 @@ def test_a_session_of_files_that_was_cut_off_is_not_gone_on_with(
         left_open = device.start_session("", "", None)
     with begin() as device, device.store.read() as reader:
         assert reader.session(left_open.id).ended_because == because
+
+
+def test_how_messages_get_on_is_part_of_the_status(tmp_path: Path, classifier: Classifier) -> None:
+    settings = Settings(
+        store=StoreSettings(folder=str(tmp_path)),
+        web=WebSettings(port=0),
+        mqtt=MqttSettings(host="127.0.0.1", port=free_port()),
+    )
+    camera = PhantomCamera(f"rate=20,{SLIDE}", 0.2)
+    line = LiveLine(classifier)
+    with started(settings, classifier.model, line, camera, 0.2, None, lambda *_: None) as device:
+        messages = device.status().messages
+        assert messages is not None
+        assert not messages.connected
