@@ -49,7 +49,8 @@ class LivePicture:
         self._viewers = 0
         self._picture: Picture | None = None
         self._closed = False
-        self._error: BaseException | None = None
+        #: What ended the encoder early.
+        self.error: BaseException | None = None
         self._changed = Condition()
         self._thread = Thread(target=self._run, name="live picture", daemon=True)
         self._thread.start()
@@ -85,7 +86,7 @@ class LivePicture:
             ServiceUnavailable: the page is closing, or the encoder failed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._error or self._number > after, limit_s)
+            self._changed.wait_for(lambda: self._closed or self.error or self._number > after, limit_s)
             self._check()
             return self._picture if self._number > after else None
 
@@ -110,7 +111,7 @@ class LivePicture:
         return -1 if self._picture is None else self._picture.number
 
     def _check(self) -> None:
-        if self._error is not None:
+        if self.error is not None:
             raise ServiceUnavailable("the live picture failed; its reason is in the device's log")
         if self._closed:
             raise ServiceUnavailable("the device is stopping")
@@ -124,7 +125,7 @@ class LivePicture:
                     self._changed.wait_for(lambda: self._closed, started + 1 / RATE - monotonic())
         except Exception as error:
             with self._changed:
-                self._error = error
+                self.error = error
                 self._changed.notify_all()
             raise  # to the log
 

@@ -318,8 +318,8 @@ class PageServer:
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the server early; None while it serves."""
-        return self._error
+        """What ended the server or its live picture early; None while both work."""
+        return self._error or self._web.live.error
 
     def close(self) -> None:
         """End the streams, let short answers go out, cut off the rest; may be called more than once.

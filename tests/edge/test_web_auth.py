@@ -304,6 +304,7 @@ def test_every_answer_tells_browsers_what_they_may_do_with_it(make_app: MakeApp)
         assert "unsafe" not in policy
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert path.startswith("/static") or headers["Cache-Control"] == "no-store"
         assert "Access-Control-Allow-Origin" not in headers
 

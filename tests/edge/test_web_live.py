@@ -113,6 +113,7 @@ def test_a_failed_encoder_is_told_to_whoever_watches(fed: FedDevice, monkeypatch
             live.next(-1, 5)
         with pytest.raises(ServiceUnavailable, match="failed"):
             live.join()
+        assert isinstance(live.error, ValueError)
 
 
 def test_nobody_waits_for_a_page_that_is_closed(fed: FedDevice) -> None:

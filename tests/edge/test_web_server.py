@@ -295,6 +295,13 @@ def test_where_it_cannot_listen_is_told_at_once(fed: FedDevice, serve: Serve) ->
             PageServer(app, web).__enter__()
 
 
+def test_a_live_picture_that_failed_is_a_failure_of_the_page(serve: Serve) -> None:
+    served = serve()
+    assert served.page.error is None
+    served.web.live.error = ValueError("no encoder")
+    assert served.page.error is served.web.live.error
+
+
 def test_the_address_is_what_a_browser_opens(serve: Serve) -> None:
     assert serve().page.address.startswith("http://127.0.0.1:")
     assert serve(host="::1").page.address.startswith("http://[::1]:")
