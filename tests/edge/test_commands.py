@@ -416,6 +416,7 @@ def test_run_ends_when_its_target_is_reached(model_path: Path, tmp_path: Path) -
     field = draw_field(0, 640, 480, 2 * UM_PER_PIXEL)
     for number in range(40):
         Image.fromarray(field.image).save(tmp_path / f"{number:02}.png")
+    (tmp_path / "last.png").write_bytes(b"which would be a failure, were it read")
     scale = ("--um-per-pixel", 2 * UM_PER_PIXEL)
     result = call("run", "--camera", f"folder:{tmp_path}", "--model", model_path, *scale, "--target", "100")
     assert result.exit_code == 0, result.output
