@@ -1,5 +1,6 @@
 """The web page and the API of a device: an application for a WSGI server, `edge.web.server` its server."""
 
+from hashlib import sha256
 from typing import Any
 
 from flask import Flask, Response, jsonify, render_template, request
@@ -76,9 +77,11 @@ def create_app(device: Device, store: Store, settings: Settings) -> Flask:
     app = Flask(__name__)
     app.session_interface = _Cookies()
     app.url_map.converters["int"] = _Number
+    key = page_key(folder)
     app.config.update(
-        SECRET_KEY=page_key(folder),
-        SESSION_COOKIE_NAME="hematovision",
+        SECRET_KEY=key,
+        # Its own on every device: a browser sends cookies to all ports of a machine.
+        SESSION_COOKIE_NAME=f"hematovision-{sha256(b'name' + key).hexdigest()[:8]}",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
         PERMANENT_SESSION_LIFETIME=SIGN_IN_LASTS,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Blueprint, Response, current_app, jsonify, request, url_for
 from werkzeug.exceptions import BadRequest, Conflict, NotFound, UnsupportedMediaType
 
 from edge.differential import TARGETS
@@ -24,7 +24,7 @@ api = Blueprint("api", __name__, url_prefix="/api/v1")
 @api.get("/openapi.json")
 def openapi() -> Response:
     """The description of all this."""
-    return jsonify(description())
+    return jsonify(description(current_app.config["SESSION_COOKIE_NAME"]))
 
 
 @api.get("/status")

@@ -380,8 +380,8 @@ _PATHS["/healthz"]["get"]["responses"]["503"]["content"] = {
 }
 
 
-def description() -> JSON:
-    """The document that ``/api/v1/openapi.json`` answers."""
+def description(cookie: str) -> JSON:
+    """The document that ``/api/v1/openapi.json`` answers; ``cookie``: the name of a sign-in's."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -397,7 +397,7 @@ def description() -> JSON:
             "schemas": _SCHEMAS,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
-                "sign_in": {"type": "apiKey", "in": "cookie", "name": "hematovision"},
+                "sign_in": {"type": "apiKey", "in": "cookie", "name": cookie},
             },
         },
     }

@@ -25,7 +25,7 @@ from hematovision.errors import StoreError
 from hematovision.images import decode_image
 from tests.edge.fed_device import FedDevice, fed_device
 
-DOCUMENT = description()
+DOCUMENT = description("hematovision")
 JSON = {"Content-Type": "application/json"}
 
 
@@ -337,6 +337,17 @@ def test_exports_hold_every_cell(client: Client) -> None:
         assert archive.testzip() is None
         assert len(archive.namelist()) == count - unclassified
         assert decode_image(archive.read(archive.namelist()[0]), "crop").shape == (128, 128, 3)
+
+
+def test_two_downloads_at_a_time_leave_the_server_to_others(client: Client) -> None:
+    app = client.fed.app()
+    asker = app.test_client()
+    path = "/api/v1/sessions/1/export?format=csv"
+    first, second, third = (asker.get(path) for _ in range(3))  # of each, only the head is taken
+    assert [one.status_code for one in (first, second, third)] == [200, 200, 503]
+    first.close()
+    assert asker.get(path).status_code == 200
+    app.extensions["hematovision"].live.close()
 
 
 def test_a_picture_is_classified_and_comes_back_with_its_cells_boxed(client: Client) -> None:

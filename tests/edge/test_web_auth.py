@@ -164,6 +164,16 @@ def test_a_new_token_signs_everybody_out(make_app: MakeApp, fed: FedDevice) -> N
     assert sign_in(client, new) == 303
 
 
+def test_another_device_on_this_machine_has_another_cookie(make_app: MakeApp, fed: FedDevice) -> None:
+    def cookie() -> str:
+        return make_app().test_client().get("/sign-in").headers["Set-Cookie"].partition("=")[0]
+
+    first = cookie()
+    assert cookie() == first
+    (fed.store.folder / "web_key").unlink()
+    assert cookie() != first
+
+
 def test_signing_out_ends_it(make_app: MakeApp, fed: FedDevice) -> None:
     client = make_app(host="0.0.0.0").test_client()
     sign_in(client, fed.token)
@@ -197,9 +207,10 @@ def test_a_sign_in_ends_also_for_who_is_busy(
 
 
 def test_a_cookie_that_we_did_not_sign_is_nobody(make_app: MakeApp) -> None:
-    client = make_app(host="0.0.0.0").test_client()
+    app = make_app(host="0.0.0.0")
+    client = app.test_client()
     for cookie in ("eyJ3aG8iOiJBZGEifQ.Zm9v.YmFy", "x", "..", "eyJ3aG8iOiJBZGEifQ", "\xe9" * 10):
-        headers = {"Cookie": f"hematovision={cookie}"}
+        headers = {"Cookie": f"{app.config['SESSION_COOKIE_NAME']}={cookie}"}
         assert client.get("/api/v1/status", headers=headers).status_code == 401
 
 
