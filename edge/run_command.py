@@ -143,7 +143,7 @@ def _count(settings: Settings, target: int | None, timing: bool) -> None:
 
         def check(result: SeenFrame | LostFrame, source: Camera) -> None:
             aside.check(result, source)
-            if target and device.tally.target_reached:
+            if target and device.tally.target == target and device.tally.target_reached:
                 stop.set()
 
         supervisor = Supervisor(device, line, partial(connect, scale), load, stop, check, notifier.progress)

@@ -92,6 +92,8 @@ class Supervisor:
             self._look_after_parts()
             self._camera = camera = self._connect()
             try:
+                if self._model_failures:
+                    self._line.classifier = self._load()
                 self._run_once(camera)
                 return
             except (CameraError, ModelFileError, StuckThreadError) as error:
@@ -204,8 +206,6 @@ class Supervisor:
             self._device.enter(State.FAILED, str(error), failures)
             raise RecoveryError(f"given up after {failures} failures in a row, the last: {error}")
         self._device.enter(State.RECOVERING, str(error), failures)
-        if isinstance(error, ModelFileError):
-            self._line.classifier = self._load()
         self._wait(self._pauses_s[failures - 1])
 
     def _wait(self, pause_s: float) -> None:

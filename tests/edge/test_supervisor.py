@@ -272,6 +272,21 @@ def test_a_model_that_fails_is_loaded_again(trial: Trial, classifier: Classifier
     assert (State.STALLED, "model.tflite: the interpreter failed") in trial.states
 
 
+def test_a_model_file_that_cannot_be_read_again_is_tried_again_and_then_given_up(trial: Trial) -> None:
+    class Failing:
+        model = trial.line.classifier.model
+
+        def predict(self, crops: object) -> object:
+            raise ModelFileError("model.tflite: the interpreter failed")
+
+    def load() -> Classifier:
+        raise ModelFileError("model.tflite: no such file")
+
+    trial.line.classifier, trial.load = Failing(), load  # type: ignore[assignment]
+    with pytest.raises(RecoveryError, match=r"5 failures in a row, the last: model\.tflite: no such file"):
+        trial.run([9], until=after(99))
+
+
 def test_a_model_that_fails_whenever_there_is_a_cell_is_given_up(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
