@@ -149,11 +149,16 @@ def labelled_crops(reader: Reader, session_id: int) -> Iterator[tuple[str, bytes
 
 
 def all_cells(reader: Reader, session_id: int) -> Iterator[StoredCell]:
-    """The cells of a session in order, taken from the file by and by."""
+    """The cells of a session in order, taken from the file by and by.
+
+    Raises:
+        NotStoredError: there is no such session, or not any more: then what came is not all of it.
+    """
     after = 0
     while page := reader.cells(session_id, limit=_PAGE, after_id=after):
         yield from page
         after = page[-1].id
+    reader.session(session_id)
 
 
 def write_table(reader: Reader, session_id: int, path: Path) -> None:

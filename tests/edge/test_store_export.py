@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +69,19 @@ def test_a_table_says_what_was_classified_and_what_a_person_made_of_it(reader: R
     assert rows[0]["corrected_by"] == ""
     assert sum(float(rows[0][name]) for name in CLASS_NAMES) == pytest.approx(1)
     assert datetime.fromisoformat(rows[0]["confirmed_at"]).utcoffset() is not None
+
+
+@pytest.mark.parametrize("text", [csv_text, json_text])
+def test_a_session_deleted_meanwhile_leaves_no_file_that_looks_whole(
+    reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: Callable[..., Iterator[str]]
+) -> None:
+    monkeypatch.setattr("edge.store.export._PAGE", 1)
+    parts = text(reader, 1)
+    next(parts), next(parts)
+    with Store(tmp_path) as store:
+        store.delete_session(1)
+    with pytest.raises(NotStoredError):
+        list(parts)
 
 
 def test_no_text_of_a_table_is_a_formula(reader: Reader) -> None:

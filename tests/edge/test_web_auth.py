@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from edge.config import WebSettings
 from edge.token import new_token
 from edge.web import create_app
-from edge.web.auth import WRONG_TOKENS, page_key
+from edge.web.auth import WRONG_TOKENS, WrongTokens, page_key
 from hematovision.errors import SettingError
 from tests.edge.fed_device import FedDevice, fed_device
 
@@ -249,6 +249,13 @@ def test_many_wrong_tokens_are_told_to_wait_and_the_right_one_is_let_in(
         told = [event.text for event in reader.events() if event.kind == "sign-in"]
     assert sum("wrong token" in text for text in told) == 1  # the record is not flooded
     assert not any(fed.token in text or "wrong0" in text for text in told)
+
+
+def test_not_every_address_with_a_wrong_token_is_kept_for_ever() -> None:
+    wrong = WrongTokens()
+    for number in range(3000):
+        assert wrong.add(str(number)) == 1
+    assert len(wrong._times) <= 1000
 
 
 def test_a_name_that_cannot_be_kept_is_refused(make_app: MakeApp, fed: FedDevice) -> None:
