@@ -78,7 +78,7 @@ def to_rgb(retrieved: NDArray[np.uint8]) -> RGBImage:
     the picture before in its place.
 
     Raises:
-        ImageError: the JPEG is cut short or damaged, or has no colour.
+        ImageError: the JPEG is cut short or damaged, or a grey one by its kind.
     """
     if retrieved.ndim == 3:
         return cv2.cvtColor(retrieved, cv2.COLOR_BGR2RGB)
@@ -86,6 +86,7 @@ def to_rgb(retrieved: NDArray[np.uint8]) -> RGBImage:
     if _END_OF_JPEG not in jpeg:
         raise ImageError("is torn: the picture was not sent to its end")
     try:
-        return decode_image(jpeg, "picture")
+        # Whether it is black, or grey where it should not be, is judged as of any other picture.
+        return decode_image(jpeg, "picture", may_be_neutral=True)
     except ImageError as error:
         raise ImageError(f"cannot be used ({error})") from error

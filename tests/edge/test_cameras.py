@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge.cameras import CAMERA_KINDS, Camera, Frame, LostFrame, open_camera
-from edge.cameras.capture import CaptureCamera
+from edge.cameras.capture import CaptureCamera, to_rgb
 from edge.cameras.folder import FolderCamera
 from edge.cameras.live import UNATTENDED
 from edge.cameras.video import VideoCamera
@@ -303,3 +303,11 @@ def test_left_alone_a_device_waits_less_long_in_its_library_than_it_may_be_waite
 def test_limits_are_for_devices_and_files_need_none() -> None:
     for spec in ("folder:a", "file:a.avi", "phantom"):
         assert open_camera(spec, math.nan, UNATTENDED).name
+
+
+@pytest.mark.parametrize("level", [0, 200])
+def test_a_jpeg_without_colour_is_passed_on_for_the_camera_to_judge(level: int) -> None:
+    # It tells a lamp that is off from empty glass and from a grey camera.
+    even = np.full((480, 640, 3), level, np.uint8)
+    _, jpeg = cv2.imencode(".jpg", even)
+    assert np.array_equal(to_rgb(jpeg.reshape(1, -1)), even)
