@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter
 
+import numpy as np
+from numpy.typing import NDArray
 from werkzeug.exceptions import BadRequest, ServiceUnavailable, UnsupportedMediaType
 from werkzeug.wrappers import Request
 
@@ -14,6 +16,7 @@ from edge.classifier import Classifier
 from edge.config import Settings, WebSettings
 from edge.stills import NamedCell, name_cells
 from edge.web.drawing import draw
+from hematovision.errors import CalibrationError
 from hematovision.images import decode_image
 from hematovision.model_file import ModelFile
 from hematovision.optics import check_um_per_pixel
@@ -126,7 +129,7 @@ class Uploads:
             self._classifier = Classifier(self._model, self._runtime, 1)
         image = decode_image(data, _NAME, max_pixels=MAX_UPLOAD_PIXELS)
         diameters = [measure_red_cells(image)]
-        scale = measure_scale(diameters).um_per_pixel if um_per_pixel is None else um_per_pixel
+        scale = _measure(diameters) if um_per_pixel is None else um_per_pixel
         named = name_cells(Frame.now(image, 0, scale, _NAME), self._classifier, single)
         name = secrets.token_urlsafe(16)
         self._pictures[name] = draw(image, named.cells)
@@ -145,3 +148,14 @@ class Uploads:
             (perf_counter() - started) * 1000,
             name,
         )
+
+
+def _measure(diameters: list[NDArray[np.float32]]) -> float:
+    try:
+        return measure_scale(diameters).um_per_pixel
+    except CalibrationError as error:
+        # It asks for more images; here there is one.
+        what = str(error).split("; ")[0]
+        raise CalibrationError(
+            f"{what}; fill in µm per pixel (um_per_pixel), as it was calibrated"
+        ) from error

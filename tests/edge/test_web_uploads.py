@@ -71,7 +71,7 @@ def test_more_pixels_than_are_looked_at_are_refused_before_they_are_decoded(
 def test_a_picture_that_fails_does_not_keep_the_next_from_its_turn(sent: Uploads, field: bytes) -> None:
     with pytest.raises(ImageError):
         sent.classify(b"none", False, 0.1)
-    with pytest.raises(CalibrationError):
+    with pytest.raises(CalibrationError, match=r"^[^;]*too few for a scale[^;]*; fill in µm per pixel"):
         sent.classify(_grain(), False, None)
     assert sent.classify(field, False, 0.1).cells
 
