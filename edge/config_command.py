@@ -134,5 +134,5 @@ def _check_web(settings: Settings) -> None:
     if web.port and stored_hash(folder) is None and not is_loopback(web.host):
         raise SettingError(
             f"host is {web.host}, which other machines reach, and there is no token in {shown_path(folder)}; "
-            "make one with hematovision token new"
+            "make one with hematovision token new, with the same --config"
         )

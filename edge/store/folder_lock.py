@@ -46,7 +46,7 @@ class FolderLock:
             os.close(self._descriptor)
             raise StoreError(
                 f"{shown_path(self._folder)}: process {owner} is running in this folder; stop it, or give "
-                "another folder"
+                "another folder (store.folder)"
             ) from error
         except OSError as error:
             os.close(self._descriptor)

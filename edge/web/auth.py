@@ -234,8 +234,9 @@ def check_listening(folder: Path, settings: WebSettings) -> None:
     """Raise `SettingError` where others are to reach the page and there is no token to keep them out."""
     if not is_loopback(settings.host) and not has_token(folder):
         raise SettingError(
-            f"web.host = {settings.host}: others could reach the page, and it has no token; make one with "
-            "hematovision token new, or set web.host to 127.0.0.1"
+            f"web.host = {settings.host}: others could reach the page, and there is no token in "
+            f"{shown_path(folder)}; make one with hematovision token new, with the same --config, or set "
+            "web.host to 127.0.0.1"
         )
 
 
