@@ -1,7 +1,9 @@
 """What the commands of the device share: options, loading the model, what they say of themselves."""
 
+import functools
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ import cv2
 from edge.blank_field import read_blank
 from edge.cameras import Camera
 from edge.classifier import Classifier, default_model_path
+from edge.config import find_file, load_settings, state_folder
 from edge.runtime import AUTO, PACKAGES
 from edge.scale import choose_scale
 from hematovision.blank_field import BlankField
@@ -39,6 +42,20 @@ blank_option = click.option(
 config_option = click.option(
     "--config", metavar="FILE", help="Settings file; /etc/hematovision.toml where there is one, if not given."
 )
+
+
+def with_state_folder(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name a device's state folder, and the folder as its first argument."""
+
+    @config_option
+    @click.option("--folder", metavar="DIR", help="The device's folder, whatever the settings say.")
+    @functools.wraps(command)
+    def with_folder(config: str | None, folder: str | None, **arguments: object) -> None:
+        place = Path(folder) if folder is not None else state_folder(load_settings(find_file(config)))
+        command(place, **arguments)
+
+    return with_folder
+
 
 #: Of a camera whose scale is still to be measured: nothing can be classified with it by mistake.
 NO_SCALE = math.nan

@@ -103,9 +103,8 @@ def classifier_error(accuracy: Mapping[str, Any]) -> str:
     """
     try:
         measured = [
-            f"{one['name']}: {one['accuracy']:.1%} right of {one['cells']} images of "
-            f"{one['originals']} cells "
-            f"({one['low']:.1%} to {one['high']:.1%})"
+            f"{one['name']}: {100 * one['accuracy']:.1f} % right of {one['cells']} images of "
+            f"{one['originals']} cells ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
             for one in accuracy.get("sets", ())
         ]
     except (KeyError, TypeError, ValueError) as error:

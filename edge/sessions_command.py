@@ -1,9 +1,7 @@
 """``hematovision sessions``: what the device has kept."""
 
-import functools
 import json
 import shlex
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from time import sleep
@@ -13,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edge.command_options import config_option
-from edge.config import find_file, load_settings, state_folder
+from edge.command_options import with_state_folder
 from edge.store import FILE_NAME, Session, back_up, open_reader, open_writer
 from edge.store.database import explained, transaction
 from edge.store.export import session_record, write_crops, write_json, write_table
@@ -31,19 +28,6 @@ _PAUSE_S = 0.15
 _NUMBER = click.IntRange(min=1, max=MAX_ID)
 
 
-def _of_a_store(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that name the store, and the folder that they name as its first argument."""
-
-    @config_option
-    @click.option("--folder", metavar="DIR", help="Folder of the store, whatever the settings say.")
-    @functools.wraps(command)
-    def with_folder(config: str | None, folder: str | None, **arguments: object) -> None:
-        place = Path(folder) if folder is not None else state_folder(load_settings(find_file(config)))
-        command(place, **arguments)
-
-    return with_folder
-
-
 @click.group()
 def sessions() -> None:
     """Counts that were kept: list, show, export, delete, back up. All of them also while a device counts."""
@@ -54,7 +38,7 @@ def sessions() -> None:
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
 )
-@_of_a_store
+@with_state_folder
 def list_sessions(folder: Path, limit: int, form: str) -> None:
     """List the sessions, newest first."""
     with open_reader(folder) as reader:
@@ -82,7 +66,7 @@ def list_sessions(folder: Path, limit: int, form: str) -> None:
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
 )
-@_of_a_store
+@with_state_folder
 def show(folder: Path, session_id: int, form: str) -> None:
     """Show session ID: its differential as classified and as corrected by people, with 95 % limits."""
     # These need SciPy, which takes longer to load than all the rest.
@@ -138,7 +122,7 @@ def show(folder: Path, session_id: int, form: str) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="New file; of crops, new or empty folder."
 )
-@_of_a_store
+@with_state_folder
 def export(folder: Path, session_id: int, form: str, out: Path) -> None:
     """Write session ID to files."""
     with open_reader(folder) as reader:
@@ -158,7 +142,7 @@ def export(folder: Path, session_id: int, form: str, out: Path) -> None:
 @sessions.command()
 @click.argument("session_id", metavar="ID", type=_NUMBER)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_of_a_store
+@with_state_folder
 def delete(folder: Path, session_id: int, yes: bool) -> None:
     """Delete session ID with its cells and corrections; the file gives their room back."""
     with open_reader(folder) as reader:
@@ -176,7 +160,7 @@ def delete(folder: Path, session_id: int, yes: bool) -> None:
 
 @sessions.command()
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
-@_of_a_store
+@with_state_folder
 def backup(folder: Path, target: Path) -> None:
     """Copy the whole store to the new FILE, as it is at one moment, also while a device counts."""
     size = back_up(folder, target)

@@ -1,9 +1,10 @@
 """``hematovision token``: the token that opens the web page."""
 
+from pathlib import Path
+
 import click
 
-from edge.command_options import config_option
-from edge.config import find_file, load_settings, state_folder
+from edge.command_options import with_state_folder
 from edge.token import new_token
 from hematovision.images import shown_path
 
@@ -14,14 +15,13 @@ def token() -> None:
 
 
 @token.command()
-@config_option
-def new(config: str | None) -> None:
+@with_state_folder
+def new(folder: Path) -> None:
     """Make a token and print it, this once; the one before, if any, opens nothing any more.
 
     Only its hash is kept, in the state folder. The page asks for the token before anything is changed, and
     for looking too where other machines reach it. A running page takes the new token at once.
     """
-    folder = state_folder(load_settings(find_file(config)))
     made = new_token(folder)
     click.echo(made)
     click.echo(

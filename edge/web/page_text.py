@@ -164,9 +164,9 @@ def accuracy_lines(manifest: Manifest) -> list[dict[str, str]]:
             "name": one["name"],
             "cells": count(one["cells"]),
             "originals": count(one["originals"]),
-            "right": f"{one['accuracy']:.1%}",
-            "limits": f"{one['low']:.1%} to {one['high']:.1%}",
-            "given": f"{one['coverage']:.1%}" if "coverage" in one else _NONE,
+            "right": f"{100 * one['accuracy']:.1f} %",
+            "limits": f"{100 * one['low']:.1f} to {100 * one['high']:.1f}",
+            "given": f"{100 * one['coverage']:.1f} %" if "coverage" in one else _NONE,
         }
         for one in manifest.accuracy.get("sets", ())
     ]

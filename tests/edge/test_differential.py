@@ -140,7 +140,7 @@ def test_the_classifiers_own_error_is_said_to_come_on_top_and_how_large_it_was()
     )
     assert "sampling only" in text
     assert "comes on top" in text
-    assert "TEST: 88.0% right of 2487 images of 71 cells (74.0% to 97.0%)" in text
+    assert "TEST: 88.0 % right of 2487 images of 71 cells (74.0 to 97.0)" in text
 
 
 def test_an_error_that_was_not_measured_is_said_to_be_unmeasured() -> None:

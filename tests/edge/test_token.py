@@ -149,3 +149,9 @@ def test_what_cannot_be_written_leaves_the_old_file_and_no_other(
         write_private_file(path, b"new")
     assert [file.name for file in tmp_path.iterdir()] == ["secret"]
     assert path.read_bytes() == b"old"
+
+
+def test_a_token_can_be_made_for_a_folder_that_no_settings_name(tmp_path: Path) -> None:
+    result = CliRunner().invoke(root, ["token", "new", "--folder", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert check_token(tmp_path, result.stdout.strip())

@@ -683,7 +683,7 @@ def test_device_shows_the_models_card_with_what_was_measured(fed: FedDevice, vis
     text = visitor.text("/device")
     assert fed.device.model.model_hash in text
     for one in fed.device.manifest.accuracy["sets"]:
-        assert f"{one['accuracy']:.1%} {one['low']:.1%} to {one['high']:.1%}" in text
+        assert f"{100 * one['accuracy']:.1f} % {100 * one['low']:.1f} to {100 * one['high']:.1f}" in text
 
 
 def test_a_sensor_that_is_not_there_says_so() -> None:
