@@ -35,14 +35,17 @@ def pip(*arguments: object) -> None:
     )
 
 
-def test_the_wheel_holds_every_module_and_every_model_of_the_device(wheel: Path, repository: Path) -> None:
+def test_the_wheel_holds_every_module_model_and_page_of_the_device(wheel: Path, repository: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
         path.relative_to(repository).as_posix()
         for package in PACKAGES
         for path in (repository / package).rglob("*.py")
     }
-    wanted |= {f"edge/models/{path.name}" for path in (repository / "edge" / "models").glob("*.tflite")}
+    for pattern in ("models/*.tflite", "web/templates/*.html", "web/static/*.*"):
+        files = set((repository / "edge").glob(pattern))
+        assert files
+        wanted |= {path.relative_to(repository).as_posix() for path in files}
     assert wanted <= held
     assert not {name for name in held if name.startswith("tests/") or name.endswith(".keras")}
 
