@@ -149,7 +149,7 @@ def model_lines(model: ModelFile) -> list[tuple[str, str]]:
         ("Classes", ", ".join(manifest.classes)),
         ("Crop", f"{manifest.crop.side_um:g} µm, {manifest.crop.side_px} pixels"),
         ("Unclassified", f"below a probability of {manifest.decline_below:g}"),
-        ("Temperature", f"{manifest.temperature:.3f}"),
+        ("Softmax temperature", f"{manifest.temperature:.3f}"),
         ("Recipe", manifest.recipe),
         ("Runs on", ", ".join(manifest.runtimes) or _NONE),
         ("Learnt from", "; ".join(learnt) or "not recorded"),
