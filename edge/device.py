@@ -12,7 +12,7 @@ from edge.cameras import LostFrame
 from edge.config import Settings
 from edge.device_status import DeviceStatus, PublisherStatus, State
 from edge.pipeline import Line, Pipeline, SeenFrame
-from edge.store import NewSession, Session, Store
+from edge.store import NewSession, Session, Store, StoreCounts
 from edge.tally import Tally
 from edge.tracker import TrackedCell
 from hematovision.errors import SettingError, StoreError
@@ -109,7 +109,7 @@ class Device:
         with self._changed:
             pipeline, latest, counting = self._pipeline, self._latest, self._open
             self._forget_old_times()
-            times = self._finished
+            times, tally, stored = self._finished, self.tally, self.store.counts()
             return DeviceStatus(
                 started_at=self._started_at,
                 state=self._state,
@@ -128,11 +128,11 @@ class Device:
                 focus=None if latest is None else latest.focus,
                 cells_in_view=0 if latest is None else len(latest.cells),
                 session=None if counting is None else counting.session,
-                differential=self.tally.differential,
-                target_reached=self.tally.target_reached is not None,
-                store=self.store.counts(),
+                differential=tally.differential,
+                target_reached=tally.target_reached is not None,
+                store=stored,
                 messages=None if self._publisher is None else self._publisher(),
-                notes=self._notes(),
+                notes=self._notes(stored),
                 said=tuple(self._said.values()),
             )
 
@@ -402,18 +402,16 @@ class Device:
         while self._finished and self._finished[0] < monotonic() - _RATE_WINDOW_S:
             self._finished.popleft()
 
-    def _notes(self) -> tuple[str, ...]:
-        lines = self._notes_before if self._pipeline is None else self._pipeline.notes()
-        lines = lines.copy()
+    def _notes(self, stored: StoreCounts) -> tuple[str, ...]:
+        lines = list(self._notes_before if self._pipeline is None else self._pipeline.notes())
         counting = self._open or self._last
         if counting is not None and (continued := counting.session.continued):
             times = "once" if continued == 1 else f"{continued} times"
             lines.append(f"The run was interrupted {times}: cells seen before may be counted again.")
-        counts = self.store.counts()
-        if counts.not_stored:
-            lines.append(f"Cells that could not be stored: {counts.not_stored}.")
-        if counts.error is not None:
-            lines.append(f"The store: {counts.error}.")
+        if stored.not_stored:
+            lines.append(f"Cells that could not be stored: {stored.not_stored}.")
+        if stored.error is not None:
+            lines.append(f"The store: {stored.error}.")
         return tuple(lines)
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hematovision.errors import MissingPartError
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -24,6 +26,18 @@ def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def mosquitto_where_it_is_needed(request: pytest.FixtureRequest) -> None:
+    """Tests marked so need the broker, and are skipped, with the reason, where there is none."""
+    if request.node.get_closest_marker("mosquitto"):
+        from benchmarks.faults.mosquitto import find_mosquitto
+
+        try:
+            find_mosquitto()
+        except MissingPartError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.faults.mosquitto import HERE, Listener, Mosquitto, Relay
+from benchmarks.faults.mosquitto import Listener, Mosquitto, Relay
+from benchmarks.faults.page import HERE
 from edge.cameras import Camera, Frame, open_camera
 from edge.classifier import Classifier, default_model_path
 from edge.config import MqttSettings, Settings, StoreSettings

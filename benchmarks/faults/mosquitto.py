@@ -15,9 +15,8 @@ from time import monotonic, sleep
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from benchmarks.faults.page import HERE, free_port
 from hematovision.errors import HematoVisionError, MissingPartError
-
-HERE = "127.0.0.1"
 
 _START_LIMIT_S, _STOP_LIMIT_S = 10.0, 10.0
 _TURN_S = 0.05
@@ -221,12 +220,6 @@ def find_mosquitto() -> str:
     if program is None:
         raise MissingPartError("mosquitto is not installed (apt install mosquitto)")
     return program
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.create_server((HERE, 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def _pass_on(one: socket.socket, other: socket.socket) -> bool:

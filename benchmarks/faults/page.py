@@ -74,7 +74,7 @@ def page_running(folder: Path, camera: str, cores: frozenset[int] | None = None)
     Raises:
         HematoVisionError: it does not start.
     """
-    token, port = new_token(folder), _free_port()
+    token, port = new_token(folder), free_port()
     command = [sys.executable, "-m", "hematovision", "run", "--camera", camera]
     command += ["--set", f"store.folder={folder}", "--set", f"web.port={port}"]
     with (folder / "log").open("wb") as log:
@@ -105,7 +105,8 @@ def _counts(page: Page) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((HERE, 0))
         return int(probe.getsockname()[1])

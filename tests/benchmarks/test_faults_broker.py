@@ -8,9 +8,8 @@ from click.testing import CliRunner
 
 from benchmarks.faults import broker as trial_of_broker
 from benchmarks.faults.broker import BrokerTrial, measure_broker
-from benchmarks.faults.mosquitto import Listener, Relay, find_mosquitto
+from benchmarks.faults.mosquitto import Listener, Relay
 from hematovision.cli import root
-from hematovision.errors import MissingPartError
 
 GOOD = BrokerTrial(
     cells=600,
@@ -23,15 +22,6 @@ GOOD = BrokerTrial(
     growth_mb=1.0,
     seconds=4.0,
 )
-
-
-@pytest.fixture(autouse=True)
-def mosquitto_where_it_is_needed(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("mosquitto"):
-        try:
-            find_mosquitto()
-        except MissingPartError as error:
-            pytest.skip(str(error))
 
 
 @pytest.mark.mosquitto

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from benchmarks.faults.mosquitto import free_port
+from benchmarks.faults.page import free_port
 from edge.cameras.phantom import PhantomCamera
 from edge.classifier import Classifier
 from edge.config import MqttSettings, Settings, StoreSettings, WebSettings

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from jinja2 import Environment, StrictUndefined
 
-from benchmarks.faults.mosquitto import HERE, Listener, Mosquitto, Relay, find_mosquitto, free_port
+from benchmarks.faults.mosquitto import Listener, Mosquitto, Relay
+from benchmarks.faults.page import HERE, free_port
 from edge.classifier import Classifier, default_model_path
 from edge.config import MqttSettings, Settings, StoreSettings
 from edge.device import Device, State
@@ -27,7 +28,7 @@ from edge.publish import Publisher, PublisherStatus, Times, cell_messages
 from edge.store import Message, Store
 from edge.tracker import TrackedCell
 from hematovision.cell_classes import CLASS_NAMES
-from hematovision.errors import MissingPartError, SettingError, StoreError
+from hematovision.errors import SettingError, StoreError
 from hematovision.model_file import read_model_file
 
 LIMIT_S = 20.0
@@ -49,15 +50,6 @@ NAME = "bench-7"
 @pytest.fixture(scope="module")
 def line() -> LiveLine:
     return LiveLine(Classifier(read_model_file(default_model_path()), threads=1))
-
-
-@pytest.fixture(autouse=True)
-def mosquitto_where_it_is_needed(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("mosquitto"):
-        try:
-            find_mosquitto()
-        except MissingPartError as error:
-            pytest.skip(str(error))
 
 
 @pytest.fixture
