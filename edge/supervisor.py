@@ -1,7 +1,7 @@
 """The supervisor: keeps frames coming, opens a stalled camera again, and gives up where that is better."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from time import monotonic
 
@@ -144,9 +144,7 @@ class Supervisor:
 
     def _run_once(self, camera: Camera) -> None:
         """One pipeline, until the source ends, it fails or the supervisor is stopped."""
-        pipeline = Pipeline(camera, self._line, _STOP_LIMIT_S)
-        with ExitStack() as undo:
-            undo.enter_context(pipeline)
+        with Pipeline(camera, self._line, _STOP_LIMIT_S) as pipeline:
             self._device.use(pipeline)
             self._progress()
             heard_at = monotonic()

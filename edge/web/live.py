@@ -34,7 +34,7 @@ class Picture:
 
 
 class LivePicture:
-    """Encodes the newest frame for all who watch. It owns a thread from `start` to `close`.
+    """Encodes the newest frame for all who watch. It owns a thread until `close`.
 
     Args:
         device: whose frames are shown.
