@@ -1,7 +1,7 @@
 """What the benchmarks find, as data.
 
-A report is one JSON object of exactly these fields; ``report.schema.json`` describes each. Times are milliseconds
-by the clock, memory is MiB, shares are fractions of 1.
+A report is one JSON object of exactly these fields; ``report.schema.json`` describes each. Times are
+milliseconds by the clock, memory is MiB, shares are fractions of 1.
 """
 
 from dataclasses import dataclass
