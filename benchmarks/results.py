@@ -176,7 +176,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """One variant on one data set. ``comparison``: None for the Keras network itself."""
+    """One variant on one data set. ``comparison``: None for the Keras network itself.
+
+    So that two reports can be compared cell by cell: ``cells_sha256`` of the originals and labels of all the
+    files, in the order of the originals' names; ``right_per_original``: of each original in that order, how
+    many of its files were given the right class, and how many files it has.
+    """
 
     model: str
     variant: str
@@ -184,6 +189,8 @@ class Accuracy:
     version: str
     evaluation: Evaluation
     comparison: Comparison | None
+    cells_sha256: str
+    right_per_original: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
