@@ -1,0 +1,277 @@
+"""What is inside a TensorFlow Lite file: operators, what they cost, and the network cut after one of them.
+
+Read with the schema that comes with LiteRT, so without TensorFlow.
+"""
+
+import importlib
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hematovision.errors import MissingPartError, ModelFileError
+
+#: TensorFlow Lite reads weights where they lie in the file and promises its kernels this alignment.
+_ALIGNMENT = 16
+_IDENTIFIER = b"TFL3"
+
+#: Inputs 1 and 2 of these are weights and biases.
+_WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the file: its number there, its name, its shape, and its type by NumPy's name.
+
+    ``constant``: its values are in the file, such as weights.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    constant: bool
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: its place in the order of execution, what it is by the schema's name, and its tensors.
+
+    ``activation``: what is fused into it, by the schema's name, such as RELU6 or NONE. ``operations``: two
+    for each multiplication with its addition; None where it is not known here how to count this kind.
+    """
+
+    index: int
+    kind: str
+    activation: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    operations: int | None
+
+    @property
+    def output(self) -> Tensor:
+        """The tensor that it computes, the first where there are several."""
+        return self.outputs[0]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The operators that compute something from each crop, in order of execution, and what goes in and out.
+
+    ``weights``: the constants that are weights or biases. Not among the operators are those that only widen
+    constants (float16 weights), which a runtime does once, when it loads the file.
+    """
+
+    operators: tuple[Operator, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Kinds of operators whose operations are not known here, and counted as 0."""
+        return tuple(sorted({operator.kind for operator in self.operators if operator.operations is None}))
+
+
+def read_network(flatbuffer: bytes) -> Network:
+    """Read the network in a TensorFlow Lite flatbuffer.
+
+    Raises:
+        MissingPartError: LiteRT is not installed.
+        ModelFileError: damaged, without operators, or with more than one network or signature.
+    """
+    schema, _ = _schema()
+    return _network(_unpack(flatbuffer), schema)
+
+
+def count_operations(flatbuffer: bytes) -> int:
+    """Operations of one inference: two for each multiplication with its addition.
+
+    Additions, multiplications and pooling of activations are one for each value; changes of a value's type,
+    padding and activation functions are not counted. So every variant of a network has the same count.
+    Raises as `read_network` does.
+    """
+    return sum(operator.operations or 0 for operator in read_network(flatbuffer).operators)
+
+
+def count_parameters(flatbuffer: bytes) -> int:
+    """Number of weights and biases, each counted once. Raises as `read_network` does."""
+    return sum(tensor.size for tensor in read_network(flatbuffer).weights)
+
+
+def prefix(flatbuffer: bytes, operators: int) -> bytes:
+    """The same network cut after some of its operators, as counted by `read_network`.
+
+    What no operator of the prefix takes up is its output, that of its last operator first. Signatures are
+    left out, and weights that are not needed.
+
+    Raises:
+        ModelFileError: there are not so many operators; or as `read_network` does.
+    """
+    schema, flatbuffers = _schema()
+    model = _unpack(flatbuffer)
+    network = _network(model, schema)
+    if not 1 <= operators <= len(network.operators):
+        raise ModelFileError(
+            f"the network has {len(network.operators)} operators; it cannot be cut after {operators}"
+        )
+    last = network.operators[operators - 1]
+    graph = model.subgraphs[0]
+    computed = {operator.index for operator in network.operators[:operators]}
+    kept, taken = [], set()
+    for index in reversed(range(last.index + 1)):
+        operator = graph.operators[index]
+        # Of those that widen constants, only what is taken up.
+        if index in computed or taken.intersection(operator.outputs):
+            kept.append(operator)
+            taken.update(operator.inputs)
+    graph.operators = kept[::-1]
+    ends = [
+        tensor.index
+        for operator in reversed(network.operators[:operators])
+        for tensor in operator.outputs
+        if tensor.index not in taken or tensor in network.outputs
+    ]
+    graph.outputs = ends
+    model.signatureDefs = None
+    # The file's own notes are kept: one of them lets a runtime compute float16 weights in float16.
+    needed = {0, *(note.buffer for note in model.metadata or ())}
+    needed |= {graph.tensors[number].buffer for number in taken if number >= 0}
+    for tensor in graph.tensors:
+        if tensor.buffer not in needed:
+            tensor.buffer = 0
+    model.buffers = [
+        _AlignedBuffer(buffer if number in needed else schema.BufferT())
+        for number, buffer in enumerate(model.buffers)
+    ]
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), _IDENTIFIER)
+    return bytes(builder.Output())
+
+
+class _AlignedBuffer:
+    """A buffer of the schema that is packed as the kernels want it; the schema's Python code does not."""
+
+    def __init__(self, buffer: Any) -> None:
+        self._buffer = buffer
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802 (the schema's name)
+        if self._buffer.data is not None:
+            builder.Prep(_ALIGNMENT, len(self._buffer.data))
+        return int(self._buffer.Pack(builder))
+
+
+def _schema() -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("ai_edge_litert.schema_py_generated"), importlib.import_module(
+            "flatbuffers"
+        )
+    except ImportError as error:
+        raise MissingPartError(
+            f"the description of TensorFlow Lite's files does not load ({error}); pip install ai-edge-litert"
+        ) from error
+
+
+def _unpack(flatbuffer: bytes) -> Any:
+    """The file as the schema's objects, found to hold one network."""
+    schema, _ = _schema()
+    if flatbuffer[4:8] != _IDENTIFIER:
+        raise ModelFileError("not a TensorFlow Lite flatbuffer; give a .tflite made by hematovision convert")
+    try:
+        model = schema.ModelT.InitFromPackedBuf(flatbuffer)
+    except (struct.error, IndexError, TypeError, ValueError, AttributeError, MemoryError) as error:
+        raise ModelFileError(
+            f"the flatbuffer is damaged ({error}); copy or convert the model again"
+        ) from error
+    graphs = model.subgraphs or []
+    if len(graphs) != 1 or len(model.signatureDefs or ()) > 1:
+        raise ModelFileError(
+            f"the flatbuffer holds {len(graphs)} networks with {len(model.signatureDefs or ())} signatures; "
+            "only a file with one of each can be looked into"
+        )
+    if not graphs[0].operators:
+        raise ModelFileError("the flatbuffer's network has no operators; convert the model again")
+    return model
+
+
+def _network(model: Any, schema: Any) -> Network:
+    kinds = _names(schema.BuiltinOperator)
+    activations = _names(schema.ActivationFunctionType)
+    graph = model.subgraphs[0]
+    try:
+        tensors = _tensors(model, schema)
+        operators: list[Operator] = []
+        weights: dict[int, Tensor] = {}
+        constants = {tensor.index: tensor for tensor in tensors if tensor.constant}
+        for index, operator in enumerate(graph.operators):
+            code = model.operatorCodes[operator.opcodeIndex]
+            # Files older than the 128th operator have its number in the deprecated field alone.
+            kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            if kind == "CUSTOM":
+                kind = code.customCode.decode()
+            inputs = tuple(tensors[number] for number in operator.inputs if number >= 0)
+            outputs = tuple(tensors[number] for number in operator.outputs)
+            if all(tensor.index in constants for tensor in inputs):
+                # What stands for a widened constant is that constant.
+                constants |= dict.fromkeys((tensor.index for tensor in outputs), inputs[0])
+                continue
+            if kind in _WITH_WEIGHTS:
+                found = (constants.get(tensor.index) for tensor in inputs[1:])
+                weights |= {tensor.index: tensor for tensor in found if tensor}
+            activation = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
+            operations = _operations(kind, inputs, outputs[0], operator.builtinOptions)
+            operators.append(Operator(index, kind, activations[activation], inputs, outputs, operations))
+        return Network(
+            operators=tuple(operators),
+            inputs=tuple(tensors[number] for number in graph.inputs),
+            outputs=tuple(tensors[number] for number in graph.outputs),
+            weights=tuple(weights.values()),
+        )
+    except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise ModelFileError(
+            f"the flatbuffer's parts do not fit together ({error}); copy or convert the model again"
+        ) from error
+
+
+def _tensors(model: Any, schema: Any) -> list[Tensor]:
+    dtypes = _names(schema.TensorType)
+    return [
+        Tensor(
+            index=index,
+            name=(tensor.name or b"").decode(),
+            shape=() if tensor.shape is None else tuple(int(length) for length in tensor.shape),
+            dtype=dtypes[tensor.type].lower(),
+            constant=model.buffers[tensor.buffer].data is not None,
+        )
+        for index, tensor in enumerate(model.subgraphs[0].tensors)
+    ]
+
+
+def _names(enumeration: Any) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+def _operations(kind: str, inputs: tuple[Tensor, ...], output: Tensor, options: Any) -> int | None:
+    match kind:
+        case "CONV_2D" | "FULLY_CONNECTED":  # weights are (out, height, width, in) and (out, in)
+            return 2 * output.size * math.prod(inputs[1].shape[1:])
+        case "DEPTHWISE_CONV_2D":  # weights are (1, height, width, out)
+            return 2 * output.size * math.prod(inputs[1].shape[1:3])
+        case "ADD" | "SUB" | "MUL":
+            return output.size
+        case "AVERAGE_POOL_2D" | "MAX_POOL_2D":
+            return output.size * int(options.filterHeight * options.filterWidth)
+        case "MEAN":
+            return inputs[0].size
+        # These move values or store them in another way. Activations are fused into other operators wherever
+        # that can be done, and then not seen; so they are counted nowhere.
+        case "QUANTIZE" | "DEQUANTIZE" | "RESHAPE" | "PAD" | "PADV2" | "CONCATENATION" | "RELU" | "RELU6":
+            return 0
+        case _:
+            return None
