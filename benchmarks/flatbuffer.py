@@ -6,7 +6,6 @@ Read with the schema that comes with LiteRT, so without TensorFlow.
 import importlib
 import math
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +123,8 @@ def prefix(flatbuffer: bytes, operators: int) -> bytes:
     last = network.operators[operators - 1]
     graph = model.subgraphs[0]
     computed = {operator.index for operator in network.operators[:operators]}
-    kept, taken = [], set()
+    kept: list[Any] = []
+    taken: set[int] = set()
     for index in reversed(range(last.index + 1)):
         operator = graph.operators[index]
         # Of those that widen constants, only what is taken up.
