@@ -4,13 +4,16 @@ PYTHON ?= python3
 VENV_FLAGS := $(shell grep -qs "Raspberry Pi" /proc/device-tree/model && echo --system-site-packages)
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format typecheck clean
+.PHONY: demo test bench lint format typecheck clean
 
 demo: .venv-edge/installed  ## the device on a drawn smear; no TensorFlow, no camera
 	.venv-edge/bin/hematovision demo
 
 test: .venv/installed  ## all tests
 	.venv/bin/python -m pytest
+
+bench: .venv/installed  ## float against quantised models on this machine: runs/bench/report.html
+	.venv/bin/hematovision bench compare --out runs/bench --force
 
 lint: .venv/installed
 	.venv/bin/ruff check .
