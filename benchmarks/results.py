@@ -80,7 +80,8 @@ class Variant:
 
     ``model``: name of the trained network; ``name``: a recipe of `convert.recipes`, or ``keras``;
     ``sha256``: of the whole file. ``side_px``: of the crops. ``operations``: two for each multiplication
-    with its addition, of one crop.
+    with its addition, of one crop; it and ``parameters`` are None where LiteRT is not installed, whose
+    description of the file they are counted by.
     """
 
     model: str
@@ -89,8 +90,8 @@ class Variant:
     sha256: str
     file_bytes: int
     side_px: int
-    parameters: int
-    operations: int
+    parameters: int | None
+    operations: int | None
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,9 @@ class Accuracy:
     So that two reports can be compared cell by cell: ``cells_sha256`` of the originals and labels of all the
     files, in the order of the originals' names; ``right_per_original``: of each original in that order, how
     many of its files were given the right class, and how many files it has.
+
+    ``missing``: classes of which the data set has no cell. Their recall is not known, and the balanced
+    accuracy is that of the other classes.
     """
 
     model: str
@@ -191,6 +195,7 @@ class Accuracy:
     comparison: Comparison | None
     cells_sha256: str
     right_per_original: tuple[tuple[int, int], ...]
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

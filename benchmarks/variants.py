@@ -1,0 +1,454 @@
+"""The variants of a trained network that every benchmark runs: built on demand, and kept.
+
+They are kept in a folder of the user's cache, or in one that is named; a folder in it for each model, called
+by the model's name and a hash of all that it is made from. Such a folder can be copied to a machine without
+TensorFlow, together with the ``.keras`` file and its manifest, and works there. In it lie::
+
+    NAME-RECIPE.tflite   the variants, as hematovision convert writes them
+    crops.npy            (n, side, side, 3) uint8 RGB: the crops that the quantiser was shown
+    SHA256SUMS           of all of these, as sha256sum writes them; a file that is not in it does not count
+"""
+
+import hashlib
+import importlib.metadata
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.flatbuffer import count_operations, count_parameters
+from benchmarks.results import Unmeasured, Variant
+from convert.calibration import draw_calibration
+from convert.parity import Limits
+from convert.recipes import RECIPES, Recipe
+from edge.classifier import Classifier
+from edge.runtime import available_runtimes
+from hematovision import __version__
+from hematovision.crops import CropSize, cut_crop
+from hematovision.errors import DataSetError, MissingPartError, ModelFileError, SettingError
+from hematovision.finder import find_cells, most_prominent
+from hematovision.model_file import (
+    Manifest,
+    ModelFile,
+    file_hash,
+    manifest_path,
+    read_keras_manifest,
+    read_model_file,
+    write_atomically,
+)
+from hematovision.optics import measure_field
+from train.cells import load_training_cells
+from train.console import say_unreadable, stderr
+from train.drawn import DRAWN_UM_PER_PIXEL, draw, drawn_cells
+from train.quiet import tensorflow_kept_quiet
+
+KERAS = "keras"
+#: What a network can be asked for as.
+VARIANT_NAMES = (KERAS, *RECIPES)
+
+_SECTION = "variants"
+_CROPS = "crops.npy"
+_SUMS = "SHA256SUMS"
+_KEY_DIGITS = 16
+# Of each class, where there is no quantiser and so nothing that it was shown.
+_DRAWN_PER_CLASS = 8
+# What a manifest calls the collection of originals, and its folder.
+_FOLDERS = {"kaggle-originals": "kaggle-blood-cells"}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A trained network and the variants of it that are there to be measured.
+
+    ``name``: that no other model of the run has. ``manifest``: of the ``.keras`` file, or of the ``.tflite``
+    that was given instead of one. ``files``: the file of each of ``variants``, ``keras`` among them.
+    ``folder``: where they, and what else is made of this network, are kept (see `kept_files`).
+    """
+
+    name: str
+    manifest: Manifest
+    files: dict[str, Path]
+    variants: tuple[Variant, ...]
+    folder: Path
+
+    def crops(self) -> NDArray[np.uint8]:
+        """Crops to run the variants on, (n, side, side, 3) uint8 RGB.
+
+        Those that the quantiser was shown: training cells, so never to measure accuracy on. Of a ``.tflite``
+        that was given without its network, drawn cells.
+        """
+        crops: NDArray[np.uint8] = np.load(self.folder / _CROPS)
+        return crops
+
+
+def open_models(
+    paths: Sequence[Path], names: Sequence[str], data: Sequence[str], folder: Path, say: Say
+) -> tuple[list[BuiltModel], list[Unmeasured]]:
+    """Open trained networks, building of their variants what is not kept yet.
+
+    Args:
+        paths: ``.keras`` files, their manifests beside them, of which the variants are made; or ``.tflite``
+            files, each the only variant of its model.
+        names: of `VARIANT_NAMES`, the variants of each ``.keras`` file that are wanted.
+        data: what the networks were trained on, as for ``hematovision train fit``; if none is given, what
+            the manifest names, in the folder that HEMATOVISION_DATA names. Read only to build.
+        folder: where variants are kept; see `cache_folder`.
+        say: told what is being done.
+
+    Returns:
+        The models, and of their variants those that could not be built.
+
+    Raises:
+        SettingError: a file is given twice, or is neither.
+        ModelFileError: a file cannot be read, or is not a model for this program.
+        DataSetError: the data are not those that the model was trained on.
+    """
+    models, unmeasured = [], []
+    for path, name in zip(paths, _distinct_names(paths), strict=True):
+        if path.suffix == ".keras":
+            model, left_out = _open_network(path, name, names, data, folder, say)
+            unmeasured += left_out
+        else:
+            model = _open_variant(path, name, folder, say)
+        models.append(model)
+    return models, unmeasured
+
+
+def default_network() -> Path:
+    """The trained network of the checkout.
+
+    Raises:
+        ModelFileError: it is not there, since what is installed is a wheel.
+    """
+    path = Path(str(files("train") / "models" / "hematovision.keras"))
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: not there, only a checkout has it; give a .keras or .tflite file with --model, such as "
+            f"{files('edge') / 'models' / 'hematovision-int8.tflite'}"
+        )
+    return path
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/hematovision/variants``, or in ``~/.cache``.
+
+    Raises:
+        SettingError: this user has no home.
+    """
+    by_user = os.environ.get("XDG_CACHE_HOME", "")
+    if by_user.startswith("/"):  # what is not absolute is to be ignored, its specification says
+        return Path(by_user) / "hematovision" / "variants"
+    try:
+        return Path.home() / ".cache" / "hematovision" / "variants"
+    except RuntimeError as error:
+        raise SettingError("this user has no home folder; give a folder with --variants") from error
+
+
+def data_folder() -> Path | None:
+    """The folder of data sets that HEMATOVISION_DATA names, if it does."""
+    folder = os.environ.get("HEMATOVISION_DATA")
+    return Path(folder) if folder else None
+
+
+def preferred_runtime(manifest: Manifest) -> str:
+    """The runtime that a device with all that is installed here would run a model on.
+
+    Raises:
+        MissingPartError: none of those that load it is installed.
+    """
+    for runtime in available_runtimes():
+        if runtime in manifest.runtimes:
+            return runtime
+    raise MissingPartError(f"runs on {' or '.join(manifest.runtimes)}, which is not installed")
+
+
+# --- what is kept ---
+
+
+def kept_files(folder: Path) -> dict[str, Path]:
+    """Files that are kept in a model's folder and found whole, by name; of a damaged one it is said."""
+    kept = {}
+    for name, expected in _read_sums(folder).items():
+        path = folder / name
+        try:
+            whole = file_hash(path) == expected
+        except OSError:
+            whole = False
+        if whole:
+            kept[name] = path
+        else:
+            stderr.print(
+                f"{path}: damaged or not there (its SHA-256 is not the one in {_SUMS}); it does not count",
+                soft_wrap=True,
+                markup=False,
+            )
+    return kept
+
+
+def keep_file(folder: Path, name: str, content: bytes) -> Path:
+    """Write a file into a model's folder, whole or not at all, and enter it in the sums.
+
+    Raises:
+        ModelFileError: it cannot be written.
+    """
+    write_atomically(folder / name, content)
+    _enter(folder, [name])
+    return folder / name
+
+
+def _enter(folder: Path, names: Iterable[str]) -> None:
+    sums = _read_sums(folder) | {name: file_hash(folder / name) for name in names}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+    write_atomically(folder / _SUMS, lines.encode())
+
+
+def _read_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 by name of file; a line that says something else is passed over, so its file does not count."""
+    try:
+        lines = (folder / _SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ModelFileError(
+            f"{folder / _SUMS}: cannot be read ({error.strerror}); name another folder with --variants"
+        ) from error
+    pairs = (line.split("  ", 1) for line in lines)
+    return {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and Path(pair[1]).name == pair[1]}
+
+
+# --- a trained network ---
+
+
+def _open_network(
+    path: Path, name: str, names: Sequence[str], data: Sequence[str], folder: Path, say: Say
+) -> tuple[BuiltModel, list[Unmeasured]]:
+    manifest = read_keras_manifest(path)
+    entry = folder / f"{path.stem}-{_hash_of(path, manifest_path(path))}"
+    # Where the Keras network alone is wanted, a variant is still: the operations are counted in it.
+    wanted = [recipe for recipe in RECIPES.values() if recipe.name in names] or [RECIPES["float32"]]
+    say(f"{name}: looking at the variants that are kept")
+    kept = kept_files(entry)
+    models = {recipe: _current(kept, path, recipe) for recipe in wanted}
+    missing = [recipe for recipe, model in models.items() if model is None]
+    unmeasured: list[Unmeasured] = []
+    if missing or _CROPS not in kept:
+        unmeasured = _build(path, name, manifest, entry, missing, data, say)
+        built = kept_files(entry)
+        models |= {recipe: _current(built, path, recipe) for recipe in missing}
+    there = {recipe.name: model for recipe, model in models.items() if model is not None}
+    if not there:
+        raise ModelFileError(
+            f"{path}: of its variants none is there; " + "; ".join(one.why for one in unmeasured)
+        )
+    variants = {recipe: _describe(name, recipe, model.path, model) for recipe, model in there.items()}
+    if KERAS in names:
+        variants[KERAS] = _describe(name, KERAS, path, next(iter(there.values())))
+    chosen = [variant for variant in VARIANT_NAMES if variant in names and variant in variants]
+    places = {KERAS: path, **{recipe: model.path for recipe, model in there.items()}}
+    return (
+        BuiltModel(
+            name,
+            manifest,
+            {variant: places[variant] for variant in chosen},
+            tuple(variants[variant] for variant in chosen),
+            entry,
+        ),
+        unmeasured,
+    )
+
+
+def _current(kept: dict[str, Path], network: Path, recipe: Recipe) -> ModelFile | None:
+    """A variant that is kept, unless the TensorFlow installed here is another one than made it."""
+    path = kept.get(_file_name(network, recipe))
+    if path is None:
+        return None
+    model = read_model_file(path)
+    made_by, installed = model.manifest.tools.get("tensorflow"), _tensorflow_version()
+    if installed is not None and made_by != installed:
+        stderr.print(
+            f"{path}: made by TensorFlow {made_by}, {installed} is installed; it is made again",
+            soft_wrap=True,
+            markup=False,
+        )
+        return None
+    return model
+
+
+def _build(
+    path: Path,
+    name: str,
+    manifest: Manifest,
+    entry: Path,
+    recipes: Sequence[Recipe],
+    data: Sequence[str],
+    say: Say,
+) -> list[Unmeasured]:
+    """Build variants of a network, and the crops, into its folder; those that cannot be built come back."""
+    if _tensorflow_version() is None:
+        why = (
+            f"not in {entry}, and TensorFlow, which builds it, is not installed; "
+            "copy that folder from a machine where it is built, or pip install 'hematovision[train]'"
+        )
+        return [Unmeasured(_SECTION, f"{name} {recipe.name}", why, failed=False) for recipe in recipes]
+    training, development = load_training_cells(
+        _training_data(path, manifest, data),
+        manifest,
+        lambda done, total: say(f"{name}: finding the training cells, image {done} of {total}"),
+    )
+    say_unreadable(training, development)
+    buffer = io.BytesIO()
+    np.save(buffer, draw_calibration(training).crops)
+    keep_file(entry, _CROPS, buffer.getvalue())
+    unmeasured = []
+    runnable = []
+    for recipe in recipes:
+        if set(recipe.runtimes) & set(available_runtimes()):
+            runnable.append(recipe)
+        else:
+            why = f"it runs on {' or '.join(recipe.runtimes)}, which is not installed"
+            unmeasured.append(Unmeasured(_SECTION, f"{name} {recipe.name}", why, failed=False))
+    say(f"{name}: loading TensorFlow and the network")
+    with tensorflow_kept_quiet():
+        from convert.export import convert_network
+        from train.network import load_network
+
+        network = load_network(path)
+        side = manifest.crop.side_px
+        if network.input_shape != (None, side, side, 3):
+            raise ModelFileError(
+                f"{path}: takes crops of {network.input_shape[1:]}, its manifest says {(side, side, 3)}; "
+                "copy both again from one training run"
+            )
+        targets = {recipe: entry / _file_name(path, recipe) for recipe in runnable}
+        # Whatever a variant loses is for the benchmarks to show: nothing is refused for it.
+        outcomes = convert_network(network, manifest, training, development, targets, Limits(0, 100))
+        for recipe in runnable:
+            say(f"{name}: converting and checking {recipe.name}")
+            outcome = next(outcomes)
+            if outcome.failure is None:
+                _enter(entry, [targets[outcome.recipe].name])
+            else:
+                unmeasured.append(Unmeasured(_SECTION, f"{name} {recipe.name}", outcome.failure, failed=True))
+    return unmeasured
+
+
+def _training_data(path: Path, manifest: Manifest, data: Sequence[str]) -> Sequence[str]:
+    if data:
+        return data
+    entries = manifest.training.get("data")
+    if not isinstance(entries, list):
+        raise DataSetError(f"{path}: its manifest does not say what it was trained on; train it again")
+    names = [entry["name"] for entry in entries]
+    folder = data_folder()
+    places = [(folder or Path()) / _FOLDERS.get(name, name) for name in names]
+    if folder is None or not all(place.exists() for place in places):
+        where = f"not all of these are in {folder}" if folder else "HEMATOVISION_DATA is not set"
+        raise DataSetError(
+            f"{path}: its variants are made with cells of {', '.join(names)}, and {where}; "
+            "give each with --data, or set HEMATOVISION_DATA to their folder"
+        )
+    return [str(place) for place in places]
+
+
+def _tensorflow_version() -> str | None:
+    """Of the TensorFlow that is installed; it is not imported."""
+    try:
+        return importlib.metadata.version("tensorflow")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _file_name(network: Path, recipe: Recipe) -> str:
+    return f"{network.stem}-{recipe.name}.tflite"
+
+
+# --- a variant without its network ---
+
+
+def _open_variant(path: Path, name: str, folder: Path, say: Say) -> BuiltModel:
+    model = read_model_file(path)
+    recipe = model.manifest.recipe
+    if recipe not in RECIPES:
+        raise ModelFileError(
+            f"{path}: its recipe is '{recipe}', none of {', '.join(RECIPES)}; "
+            "make it with hematovision convert"
+        )
+    if any(runtime in model.manifest.runtimes for runtime in available_runtimes()):
+        Classifier(model, preferred_runtime(model.manifest), threads=1)  # raises where it is another network
+    entry = folder / f"{path.stem}-{_hash_of(path)}"
+    if _CROPS not in kept_files(entry):
+        say(f"{name}: drawing cells")
+        buffer = io.BytesIO()
+        np.save(buffer, _drawn_crops(model.manifest.crop))
+        keep_file(entry, _CROPS, buffer.getvalue())
+    return BuiltModel(name, model.manifest, {recipe: path}, (_describe(name, recipe, path, model),), entry)
+
+
+def _drawn_crops(size: CropSize) -> NDArray[np.uint8]:
+    crops = []
+    for image in drawn_cells(_DRAWN_PER_CLASS):
+        field = measure_field(draw(image), DRAWN_UM_PER_PIXEL)
+        region = most_prominent(find_cells(field), field)
+        if region is not None:
+            crops.append(cut_crop(field, region.center, size))
+    return np.stack(crops)
+
+
+# --- what both share ---
+
+
+def _describe(model: str, variant: str, path: Path, counted: ModelFile) -> Variant:
+    """A variant for the report; the operations are those of ``counted``, which are every variant's."""
+    parameters: int | None = None
+    operations: int | None = None
+    try:
+        parameters, operations = count_parameters(counted.flatbuffer), count_operations(counted.flatbuffer)
+    except MissingPartError:  # a device without LiteRT, whose description of the file they are counted by
+        pass
+    return Variant(
+        model,
+        variant,
+        path.name,
+        file_hash(path),
+        path.stat().st_size,
+        counted.manifest.crop.side_px,
+        parameters,
+        operations,
+    )
+
+
+def _hash_of(*paths: Path) -> str:
+    """Of files, and of the version of the program that makes something of them."""
+    joined = hashlib.sha256(__version__.encode())
+    for path in paths:
+        joined.update(bytes.fromhex(file_hash(path)))
+    return joined.hexdigest()[:_KEY_DIGITS]
+
+
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """The stem of each path, with the folder's name before it where stems repeat, as those of runs do.
+
+    Raises:
+        SettingError: a file is given twice.
+    """
+    places = [path.resolve() for path in paths]
+    for place, count in Counter(places).items():
+        if count > 1:
+            raise SettingError(f"--model {place}: given {count} times; give each model once")
+    stems = Counter(place.stem for place in places)
+    names = [
+        place.stem if stems[place.stem] == 1 else f"{place.parent.name}-{place.stem}" for place in places
+    ]
+    repeated = Counter(names)
+    return [
+        name if repeated[name] == 1 else f"{name}-{file_hash(place)[:6]}"
+        for name, place in zip(names, places, strict=True)
+    ]
