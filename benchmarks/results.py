@@ -202,7 +202,9 @@ class Accuracy:
 class TensorNoise:
     """Signal-to-quantisation-noise ratio of one tensor, in decibels, over the crops that were shown.
 
-    ``sqnr_db``: with its interval from resampling crops.
+    ``sqnr_db``: in the network as it runs. ``step_db``: of the same operator alone, given the reference's own
+    values, so of the noise that this step brings. Both with intervals from resampling crops; NaN where there
+    is no noise at all, or no signal. ``index``: place in the order of execution.
     """
 
     index: int
@@ -210,13 +212,15 @@ class TensorNoise:
     output: str
     shape: tuple[int, ...]
     sqnr_db: Estimate
+    step_db: Estimate
 
 
 @dataclass(frozen=True)
 class QuantisationNoise:
     """Where the error grows through a quantised network, in order of execution.
 
-    ``worst``: outputs whose step loses most against their inputs, the worst first.
+    ``worst``: outputs of the steps that bring most noise, by ``step_db``, the worst first. ``unmatched``:
+    outputs that the reference has no counterpart of, so not among ``tensors``.
     """
 
     model: str
@@ -225,6 +229,7 @@ class QuantisationNoise:
     crops: int
     tensors: tuple[TensorNoise, ...]
     worst: tuple[str, ...]
+    unmatched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,14 @@ def _noise(rng: np.random.Generator) -> QuantisationNoise:
     for sunk in (5, 20):
         decibels[sunk] -= 7
     tensors = tuple(
-        TensorNoise(index, operator, output, shape, Estimate(db, db - 0.6, db + 0.6))
+        TensorNoise(
+            index,
+            operator,
+            output,
+            shape,
+            Estimate(db, db - 0.6, db + 0.6),
+            Estimate(db + 9, db + 8, db + 10),
+        )
         for index, ((operator, output, shape, _), db) in enumerate(zip(rows, decibels.tolist(), strict=True))
     )
     return QuantisationNoise(
