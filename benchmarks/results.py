@@ -270,13 +270,16 @@ class Throughput:
 class Peer:
     """Another way to run the same weights: whether it gives our answers, and how long it takes.
 
-    ``what``: in a sentence. ``cells``: on which its answers were held against ``ours`` (a variant's name)
-    before it was timed. ``agreement``: share of the same class; ``right``: whether that is enough.
-    ``latency``: None where it was not timed, because it answers differently.
+    Our own ways are rows too, to be compared with. ``model``: as in `Variant`. ``what``: in a sentence.
+    ``cells``: on which its answers were held against those of ``ours`` (a variant on LiteRT) before it was
+    timed. ``agreement``: share of the same class; ``right``: whether it answers as `benchmarks.peers.Limits`
+    ask. ``latency``: None where it was not timed, because it answers differently.
     """
 
+    model: str
     name: str
     what: str
+    threads: int
     ours: str
     cells: int
     agreement: float

@@ -394,8 +394,10 @@ def _peers(ours: tuple[Latency, ...], rng: np.random.Generator) -> tuple[Peer, .
     reference_ms = _CONTENDERS[1][-2]
     rows = [
         Peer(
+            MODEL,
             f"LiteRT {ours[number].variant}",
             f"ours: {ours[number].variant} on LiteRT, one thread",
+            1,
             ours[number].variant,
             200,
             1.0,
@@ -430,8 +432,10 @@ def _peers(ours: tuple[Latency, ...], rng: np.random.Generator) -> tuple[Peer, .
     ):
         rows.append(
             Peer(
+                MODEL,
                 name,
                 what,
+                1,
                 "int8" if variant == "int8" else "float32",
                 200,
                 agreement,
@@ -440,5 +444,9 @@ def _peers(ours: tuple[Latency, ...], rng: np.random.Generator) -> tuple[Peer, .
                 _latency(variant, runtime, version, None, 1, ms, reference_ms, False, rng),
             )
         )
-    rows.append(Peer("OpenCV dnn int8", "the quantised export in dnn", "int8", 200, 0.41, 0.97, False, None))
+    rows.append(
+        Peer(
+            MODEL, "OpenCV dnn int8", "the quantised export in dnn", 1, "int8", 200, 0.41, 0.97, False, None
+        )
+    )
     return tuple(rows)
