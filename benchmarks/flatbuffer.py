@@ -1,21 +1,25 @@
-"""What is inside a TensorFlow Lite file: operators, what they cost, and the network cut after one of them.
+"""What is inside a TensorFlow Lite file: its operators, what they cost, and parts of the network as files.
 
 Read with the schema that comes with LiteRT, so without TensorFlow.
 """
 
 import importlib
 import math
+import re
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from hematovision.errors import MissingPartError, ModelFileError
 
-#: TensorFlow Lite reads weights where they lie in the file and promises its kernels this alignment.
+# TensorFlow Lite reads weights where they lie in the file and promises its kernels this alignment.
 _ALIGNMENT = 16
 _IDENTIFIER = b"TFL3"
 
-#: Inputs 1 and 2 of these are weights and biases.
+# What a name of several ends in where it is the convolution's; the rest was fused into it.
+_MAIN_STEPS = ("convolution", "depthwise")
+# Inputs 1 and 2 of these are weights and biases.
 _WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
@@ -23,7 +27,8 @@ _WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 class Tensor:
     """A tensor of the file: its number there, its name, its shape, and its type by NumPy's name.
 
-    ``constant``: its values are in the file, such as weights.
+    ``constant``: its values are in the file, such as weights. A value stands for ``scale`` times itself less
+    ``zero_point``; ``scale`` is None where that is not so, or not the same for the whole tensor.
     """
 
     index: int
@@ -31,6 +36,8 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     constant: bool
+    scale: float | None
+    zero_point: int
 
     @property
     def size(self) -> int:
@@ -42,16 +49,20 @@ class Tensor:
 class Operator:
     """One operator: its place in the order of execution, what it is by the schema's name, and its tensors.
 
+    ``layer``: what its output is called in the network that was converted, in short, and like no other's.
     ``activation``: what is fused into it, by the schema's name, such as RELU6 or NONE. ``operations``: two
     for each multiplication with its addition; None where it is not known here how to count this kind.
+    ``place_in_file``: among all operators there.
     """
 
     index: int
     kind: str
+    layer: str
     activation: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     operations: int | None
+    place_in_file: int
 
     @property
     def output(self) -> Tensor:
@@ -64,13 +75,15 @@ class Network:
     """The operators that compute something from each crop, in order of execution, and what goes in and out.
 
     ``weights``: the constants that are weights or biases. Not among the operators are those that only widen
-    constants (float16 weights), which a runtime does once, when it loads the file.
+    constants (float16 weights), which a runtime does once, when it loads the file: ``widening`` has their
+    places in the file.
     """
 
     operators: tuple[Operator, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...]
+    widening: frozenset[int]
 
     @property
     def uncounted(self) -> tuple[str, ...]:
@@ -104,48 +117,64 @@ def count_parameters(flatbuffer: bytes) -> int:
     return sum(tensor.size for tensor in read_network(flatbuffer).weights)
 
 
-def prefix(flatbuffer: bytes, operators: int) -> bytes:
-    """The same network cut after some of its operators, as counted by `read_network`.
+def cut_out(flatbuffer: bytes, first: int, last: int) -> bytes:
+    """Some of the network's operators, as a network of their own.
 
-    What no operator of the prefix takes up is its output, that of its last operator first. Signatures are
-    left out, and weights that are not needed.
+    Args:
+        flatbuffer: the network.
+        first: index of the first operator, by `read_network`; the part's inputs are what comes to it and to
+            the others from before.
+        last: index of the last; what none of the part takes up is its output, that of ``last`` first.
+
+    Returns:
+        A flatbuffer in which tensors have the same numbers, without signatures and without weights that are
+        not needed.
 
     Raises:
-        ModelFileError: there are not so many operators; or as `read_network` does.
+        ModelFileError: there are no such operators; or as `read_network` does.
     """
     schema, flatbuffers = _schema()
     model = _unpack(flatbuffer)
     network = _network(model, schema)
-    if not 1 <= operators <= len(network.operators):
+    if not 0 <= first <= last < len(network.operators):
         raise ModelFileError(
-            f"the network has {len(network.operators)} operators; it cannot be cut after {operators}"
+            f"the network has {len(network.operators)} operators; {first} to {last} cannot be cut out of it"
         )
-    last = network.operators[operators - 1]
+    part = network.operators[first : last + 1]
+    places = {operator.place_in_file for operator in part}
     graph = model.subgraphs[0]
-    computed = {operator.index for operator in network.operators[:operators]}
     kept: list[Any] = []
     taken: set[int] = set()
-    for index in reversed(range(last.index + 1)):
-        operator = graph.operators[index]
+    for place in reversed(range(max(places) + 1)):
+        operator = graph.operators[place]
         # Of those that widen constants, only what is taken up.
-        if index in computed or taken.intersection(operator.outputs):
+        if place in places or (place in network.widening and taken.intersection(operator.outputs)):
             kept.append(operator)
             taken.update(operator.inputs)
+    computed = {int(number) for operator in kept for number in operator.outputs}
     graph.operators = kept[::-1]
-    ends = [
+    graph.inputs = list(
+        dict.fromkeys(
+            tensor.index
+            for operator in part
+            for tensor in operator.inputs
+            if not tensor.constant and tensor.index not in computed
+        )
+    )
+    graph.outputs = [
         tensor.index
-        for operator in reversed(network.operators[:operators])
+        for operator in reversed(part)
         for tensor in operator.outputs
         if tensor.index not in taken or tensor in network.outputs
     ]
-    graph.outputs = ends
     model.signatureDefs = None
     # The file's own notes are kept: one of them lets a runtime compute float16 weights in float16.
     needed = {0, *(note.buffer for note in model.metadata or ())}
-    needed |= {graph.tensors[number].buffer for number in taken if number >= 0}
-    for tensor in graph.tensors:
-        if tensor.buffer not in needed:
-            tensor.buffer = 0
+    for number, tensor in enumerate(graph.tensors):
+        if number in taken or number in computed:
+            needed.add(tensor.buffer)
+        else:
+            tensor.buffer, tensor.quantization = 0, None
     model.buffers = [
         _AlignedBuffer(buffer if number in needed else schema.BufferT())
         for number, buffer in enumerate(model.buffers)
@@ -207,9 +236,11 @@ def _network(model: Any, schema: Any) -> Network:
     try:
         tensors = _tensors(model, schema)
         operators: list[Operator] = []
+        layers = _layers(tensors, {int(number) for number in graph.outputs})
+        widening: set[int] = set()
         weights: dict[int, Tensor] = {}
         constants = {tensor.index: tensor for tensor in tensors if tensor.constant}
-        for index, operator in enumerate(graph.operators):
+        for place, operator in enumerate(graph.operators):
             code = model.operatorCodes[operator.opcodeIndex]
             # Files older than the 128th operator have its number in the deprecated field alone.
             kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
@@ -220,18 +251,31 @@ def _network(model: Any, schema: Any) -> Network:
             if all(tensor.index in constants for tensor in inputs):
                 # What stands for a widened constant is that constant.
                 constants |= dict.fromkeys((tensor.index for tensor in outputs), inputs[0])
+                widening.add(place)
                 continue
             if kind in _WITH_WEIGHTS:
                 found = (constants.get(tensor.index) for tensor in inputs[1:])
                 weights |= {tensor.index: tensor for tensor in found if tensor}
             activation = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
             operations = _operations(kind, inputs, outputs[0], operator.builtinOptions)
-            operators.append(Operator(index, kind, activations[activation], inputs, outputs, operations))
+            operators.append(
+                Operator(
+                    index=len(operators),
+                    kind=kind,
+                    layer=layers[outputs[0].index],
+                    activation=activations[activation],
+                    inputs=inputs,
+                    outputs=outputs,
+                    operations=operations,
+                    place_in_file=place,
+                )
+            )
         return Network(
             operators=tuple(operators),
             inputs=tuple(tensors[number] for number in graph.inputs),
             outputs=tuple(tensors[number] for number in graph.outputs),
             weights=tuple(weights.values()),
+            widening=frozenset(widening),
         )
     except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ModelFileError(
@@ -241,16 +285,45 @@ def _network(model: Any, schema: Any) -> Network:
 
 def _tensors(model: Any, schema: Any) -> list[Tensor]:
     dtypes = _names(schema.TensorType)
-    return [
-        Tensor(
-            index=index,
-            name=(tensor.name or b"").decode(),
-            shape=() if tensor.shape is None else tuple(int(length) for length in tensor.shape),
-            dtype=dtypes[tensor.type].lower(),
-            constant=model.buffers[tensor.buffer].data is not None,
+    tensors = []
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
+        quantization = tensor.quantization
+        scales = () if quantization is None or quantization.scale is None else quantization.scale
+        one_scale = len(scales) == 1
+        tensors.append(
+            Tensor(
+                index=index,
+                name=(tensor.name or b"").decode(),
+                shape=() if tensor.shape is None else tuple(int(length) for length in tensor.shape),
+                dtype=dtypes[tensor.type].lower(),
+                constant=model.buffers[tensor.buffer].data is not None,
+                scale=float(scales[0]) if one_scale else None,
+                zero_point=int(quantization.zeroPoint[0]) if one_scale else 0,
+            )
         )
-        for index, tensor in enumerate(model.subgraphs[0].tensors)
+    return tensors
+
+
+def _layers(tensors: list[Tensor], outputs: set[int]) -> list[str]:
+    """Short names of tensors, each like no other's; the whole one where the short one would be."""
+    short = ["output" if tensor.index in outputs else _layer(tensor.name) for tensor in tensors]
+    counts = Counter(short)
+    return [
+        name if name and counts[name] == 1 else tensor.name or f"tensor {tensor.index}"
+        for name, tensor in zip(short, tensors, strict=True)
     ]
+
+
+def _layer(name: str) -> str:
+    """Of ``a_1/b_1/block_6_project_BN_1/add;a_1/b_1/block_6_project_1/convolution``, where two layers became
+    one, ``block_6_project``: Keras puts the same number behind all names when it exports a network."""
+    paths = [path.split("/") for path in name.split(";")]
+    *scopes, step = next((path for path in paths if path[-1] in _MAIN_STEPS), paths[0])
+    if not scopes:
+        return step
+    number = re.search(r"_\d+$", scopes[0])
+    layer = scopes[-1].removesuffix(number.group() if number else "")
+    return layer if step in _MAIN_STEPS else f"{layer}/{step}"
 
 
 def _names(enumeration: Any) -> dict[int, str]:
