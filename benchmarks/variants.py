@@ -15,6 +15,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -409,10 +410,9 @@ def _describe(model: str, variant: str, path: Path, counted: ModelFile) -> Varia
     """A variant for the report; the operations are those of ``counted``, which are every variant's."""
     parameters: int | None = None
     operations: int | None = None
-    try:
+    # A device without LiteRT lacks the description of the file that they are counted by.
+    with suppress(MissingPartError):
         parameters, operations = count_parameters(counted.flatbuffer), count_operations(counted.flatbuffer)
-    except MissingPartError:  # a device without LiteRT, whose description of the file they are counted by
-        pass
     return Variant(
         model,
         variant,

@@ -112,13 +112,13 @@ def evaluate(
         seed: of the resampling.
 
     Raises:
-        DataSetError: images of one original have two labels.
+        DataSetError: no cell is of the four classes, or images of one original have two labels.
     """
     known = cells.in_classes
-    originals = [image.original for image, use in zip(cells.images, known, strict=True) if use]
-    unique, owner = np.unique(originals, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(unique), np.full(len(unique), 1 / len(unique)), RESAMPLINGS)
+    if not known.any():
+        raise DataSetError(f"{name}: no readable cell of {', '.join(CLASS_NAMES)}; nothing to measure")
+    originals, unique, owner = _originals(cells)
+    draws = _draw(len(unique), seed)
     files = _Answers(cells.labels[known], sure[known], cells.found[known])
     named = cells.found & (sure.max(axis=1) >= decline_below)
     return Evaluation(
@@ -129,8 +129,53 @@ def evaluate(
         unreadable=len(cells.unreadable),
         others=int((~known).sum()),
         others_declined=int((~named[~known]).sum()),
-        named=_named(files, named[known], np.array(originals)),
+        named=_named(files, named[known], originals),
     )
+
+
+def right_by_file(cells: CellSet, sure: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Of each cell of the four classes, (m,), whether `evaluate` counts it as right; arguments as there."""
+    known = cells.in_classes
+    right: NDArray[np.bool_] = cells.found[known] & (sure[known].argmax(axis=1) == cells.labels[known])
+    return right
+
+
+def right_by_original(cells: CellSet, sure: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Of each original, in the order of their names, whether `evaluate` counts it as right.
+
+    Raises:
+        DataSetError: images of one original have two labels.
+    """
+    known = cells.in_classes
+    _, unique, owner = _originals(cells)
+    files = _Answers(cells.labels[known], sure[known], cells.found[known])
+    answers = _by_original(owner, unique, files)
+    right: NDArray[np.bool_] = answers.found & (answers.sure.argmax(axis=1) == answers.labels)
+    return right
+
+
+def share_by_original(cells: CellSet, part: NDArray[Any], whole: NDArray[Any], seed: int = 0) -> Interval:
+    """The sum of ``part`` over that of ``whole``, each (m,), with its interval from resampling originals.
+
+    Both are of the cells of the four classes. The same seed draws the same originals as in `evaluate`, so
+    what differs cell by cell is compared in pairs.
+    """
+    _, unique, owner = _originals(cells)
+    return _ratio(owner, _draw(len(unique), seed), part, whole)
+
+
+def _originals(cells: CellSet) -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.int64]]:
+    """Of the cells of the four classes: their originals, each original once, and which of these it is."""
+    names = [image.original for image, use in zip(cells.images, cells.in_classes, strict=True) if use]
+    unique, owner = np.unique(names, return_inverse=True)
+    return np.array(names), unique, owner
+
+
+def _draw(originals: int, seed: int) -> NDArray[np.int64]:
+    """How often each original is drawn, (resamplings, originals)."""
+    rng = np.random.default_rng(seed)
+    draws: NDArray[np.int64] = rng.multinomial(originals, np.full(originals, 1 / originals), RESAMPLINGS)
+    return draws
 
 
 def _named(

@@ -9,8 +9,7 @@ import click
 
 from edge.classifier import Classifier, probabilities
 from edge.runtime import AUTO, PACKAGES
-from hematovision.cell_classes import CLASS_NAMES
-from hematovision.errors import DataSetError, SettingError
+from hematovision.errors import SettingError
 from hematovision.model_file import (
     Manifest,
     read_keras_manifest,
@@ -30,10 +29,10 @@ from train.console import (
     with_scale,
     write_json,
 )
-from train.datasets import DataSet, LabelledImage, read_dataset
+from train.datasets import DataSet, read_dataset
 from train.evaluate import Evaluation, evaluate
 from train.quiet import tensorflow_kept_quiet
-from train.selection import require_names
+from train.selection import chosen_side, is_learnt_from, require_names
 
 
 @click.command("evaluate", epilog=DATA_HELP)
@@ -92,7 +91,7 @@ def evaluate_command(
     evaluations = []
     unreadable = 0
     for dataset in datasets:
-        images, name = _chosen_side(dataset, side)
+        images, name = chosen_side(dataset, side)
         with progress_bars() as progress:
             assert dataset.um_per_pixel is not None
             cells = read_cells(
@@ -100,10 +99,6 @@ def evaluate_command(
             )
         say_unreadable(cells)
         sure = probabilities(logits_of(cells.crops), manifest.temperature)
-        if not cells.in_classes.any():
-            raise DataSetError(
-                f"{dataset.path}: no readable cell of {', '.join(CLASS_NAMES)}; nothing to measure"
-            )
         evaluation = evaluate(name, cells, sure, manifest.decline_below)
         unreadable += len(cells.unreadable)
         evaluations.append(evaluation)
@@ -139,9 +134,8 @@ def _open_model(path: Path, runtime: str) -> tuple[Any, Manifest]:
 
 def _refuse_learnt_from(datasets: Sequence[DataSet], manifest: Manifest) -> None:
     """Raise `SettingError` for a data set that the model was trained on and that has no test side."""
-    learnt_from = {entry["name"] for entry in manifest.training.get("data", ())}
     for dataset in datasets:
-        if dataset.name in learnt_from and not dataset.on_side("test"):
+        if is_learnt_from(dataset, manifest):
             raise SettingError(
                 f"--write with {dataset.path}: the model was trained on it and it has no test side; "
                 "measure on images that it never saw"
@@ -158,13 +152,3 @@ def _record_accuracy(path: Path, manifest: Manifest, evaluations: Sequence[Evalu
     else:
         write_model_file(path, read_model_file(path).flatbuffer, manifest)
     stdout.print(f"recorded in {path}", soft_wrap=True, markup=False)
-
-
-def _chosen_side(dataset: DataSet, side: str) -> tuple[Sequence[LabelledImage], str]:
-    """Images of a side, and what they are called in reports; all of them where nobody drew sides."""
-    if not any(image.side for image in dataset.images):
-        return dataset.images, dataset.name
-    images = dataset.on_side(None if side == "all" else side)
-    if not images:
-        raise DataSetError(f"{dataset.path}: has no images on the {side} side; choose with --side")
-    return images, dataset.name if side == "test" else f"{dataset.name}, {side} side"

@@ -64,6 +64,26 @@ def training_side(dataset: DataSet) -> tuple[LabelledImage, ...]:
     return tuple(image for image in dataset.images if image.side != "test")
 
 
+def chosen_side(dataset: DataSet, side: str) -> tuple[Sequence[LabelledImage], str]:
+    """Images of a side, and what they are called in reports; all of them where nobody drew sides.
+
+    Raises:
+        DataSetError: there are sides, and that one has no images.
+    """
+    if not any(image.side for image in dataset.images):
+        return dataset.images, dataset.name
+    images = dataset.on_side(None if side == "all" else side)
+    if not images:
+        raise DataSetError(f"{dataset.path}: has no images on the {side} side; choose with --side")
+    return images, dataset.name if side == "test" else f"{dataset.name}, {side} side"
+
+
+def is_learnt_from(dataset: DataSet, manifest: Manifest) -> bool:
+    """Whether a model was trained on a data set that has no test side to measure it on."""
+    names = {entry["name"] for entry in manifest.training.get("data", ())}
+    return dataset.name in names and not dataset.on_side("test")
+
+
 def require_names(datasets: Sequence[DataSet]) -> None:
     """Raise `DataSetError` where two data sets have one name: their originals could not be told apart."""
     for name, count in Counter(dataset.name for dataset in datasets).items():
