@@ -445,8 +445,6 @@ def _peers(ours: tuple[Latency, ...], rng: np.random.Generator) -> tuple[Peer, .
             )
         )
     rows.append(
-        Peer(
-            MODEL, "OpenCV dnn int8", "the quantised export in dnn", 1, "int8", 200, 0.41, 0.97, False, None
-        )
+        Peer(MODEL, "OpenCV dnn int8", "the quantised export in dnn", 1, "int8", 200, 0.41, 0.97, False, None)
     )
     return tuple(rows)
