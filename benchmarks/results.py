@@ -159,12 +159,14 @@ class LayerTimes:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against the Keras network on the same cells of one data set.
+    """A variant against ``reference`` on the same cells of one data set.
 
-    ``agreement``: share of cells given the same class. ``accuracy_difference``: variant less Keras. Both per
-    file, with intervals from resampling originals. By original, since copies of one are not independent:
-    ``only_keras_right`` and ``only_variant_right`` count originals, ``mcnemar_p`` is the exact two-sided
-    probability of a difference as large if both were equally often right.
+    The reference is the Keras network, or the float32 variant where Keras is not run, as on a device.
+    ``agreement``: share of the cells found that are given the same class. ``accuracy_difference``: variant less
+    reference. Both per file, with intervals from resampling originals. By original, since copies of one are
+    not independent: ``only_keras_right`` (only the reference, whichever it is) and ``only_variant_right`` count
+    originals, ``mcnemar_p`` is the exact two-sided probability of a difference as large if both were equally
+    often right.
     """
 
     agreement: Estimate
@@ -173,11 +175,12 @@ class Comparison:
     only_keras_right: int
     only_variant_right: int
     mcnemar_p: float
+    reference: str = "keras"
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """One variant on one data set. ``comparison``: None for the Keras network itself.
+    """One variant on one data set. ``comparison``: None for its reference itself, and without one.
 
     So that two reports can be compared cell by cell: ``cells_sha256`` of the originals and labels of all the
     files, in the order of the originals' names; ``right_per_original``: of each original in that order, how

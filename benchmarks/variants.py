@@ -171,6 +171,14 @@ def preferred_runtime(manifest: Manifest) -> str:
     raise MissingPartError(f"runs on {' or '.join(manifest.runtimes)}, which is not installed")
 
 
+def tensorflow_version() -> str | None:
+    """Of the TensorFlow that is installed; it is not imported."""
+    try:
+        return importlib.metadata.version("tensorflow")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 # --- what is kept ---
 
 
@@ -272,7 +280,7 @@ def _current(kept: dict[str, Path], network: Path, recipe: Recipe) -> ModelFile 
     if path is None:
         return None
     model = read_model_file(path)
-    made_by, installed = model.manifest.tools.get("tensorflow"), _tensorflow_version()
+    made_by, installed = model.manifest.tools.get("tensorflow"), tensorflow_version()
     if installed is not None and made_by != installed:
         stderr.print(
             f"{path}: made by TensorFlow {made_by}, {installed} is installed; it is made again",
@@ -293,7 +301,7 @@ def _build(
     say: Say,
 ) -> list[Unmeasured]:
     """Build variants of a network, and the crops, into its folder; those that cannot be built come back."""
-    if _tensorflow_version() is None:
+    if tensorflow_version() is None:
         why = (
             f"not in {entry}, and TensorFlow, which builds it, is not installed; "
             "copy that folder from a machine where it is built, or pip install 'hematovision[train]'"
@@ -357,14 +365,6 @@ def _training_data(path: Path, manifest: Manifest, data: Sequence[str]) -> Seque
             "give each with --data, or set HEMATOVISION_DATA to their folder"
         )
     return [str(place) for place in places]
-
-
-def _tensorflow_version() -> str | None:
-    """Of the TensorFlow that is installed; it is not imported."""
-    try:
-        return importlib.metadata.version("tensorflow")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _file_name(network: Path, recipe: Recipe) -> str:

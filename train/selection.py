@@ -74,7 +74,9 @@ def chosen_side(dataset: DataSet, side: str) -> tuple[Sequence[LabelledImage], s
         return dataset.images, dataset.name
     images = dataset.on_side(None if side == "all" else side)
     if not images:
-        raise DataSetError(f"{dataset.path}: has no images on the {side} side; choose with --side")
+        raise DataSetError(
+            f"{dataset.path}: has no images on the {side} side; choose another side or data set"
+        )
     return images, dataset.name if side == "test" else f"{dataset.name}, {side} side"
 
 
