@@ -11,6 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hematovision.errors import MissingPartError, ModelFileError
 
 # TensorFlow Lite reads weights where they lie in the file and promises its kernels this alignment.
@@ -84,6 +87,11 @@ class Network:
     outputs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...]
     widening: frozenset[int]
+
+    def activations(self, operator: Operator) -> tuple[Tensor, ...]:
+        """What differs from crop to crop among an operator's inputs, each tensor once."""
+        computed = {tensor for one in self.operators for tensor in one.outputs} | set(self.inputs)
+        return tuple(dict.fromkeys(tensor for tensor in operator.inputs if tensor in computed))
 
     @property
     def uncounted(self) -> tuple[str, ...]:
@@ -182,6 +190,30 @@ def cut_out(flatbuffer: bytes, first: int, last: int) -> bytes:
     builder = flatbuffers.Builder()
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
+
+
+def as_input(crop: NDArray[np.uint8], tensor: Tensor) -> NDArray[Any]:
+    """A crop as a network takes it, by the network's contract.
+
+    Args:
+        crop: (side, side, 3) uint8 RGB.
+        tensor: the network's input.
+
+    Returns:
+        (1, side, side, 3): float32 with the same values; or int8, the top bit flipped.
+
+    Raises:
+        ModelFileError: the input is of another shape or type.
+    """
+    if tensor.shape == (1, *crop.shape):
+        if tensor.dtype == "float32":
+            return crop[None].astype(np.float32)
+        if tensor.dtype == "int8" and (tensor.scale, tensor.zero_point) == (1.0, -128):
+            return (crop ^ np.uint8(0x80)).view(np.int8)[None]
+    raise ModelFileError(
+        f"the network's input is {tensor.shape} {tensor.dtype}, the crops are {crop.shape} {crop.dtype}; "
+        "give a model made by hematovision convert"
+    )
 
 
 class _AlignedBuffer:
@@ -287,8 +319,8 @@ def _tensors(model: Any, schema: Any) -> list[Tensor]:
     dtypes = _names(schema.TensorType)
     tensors = []
     for index, tensor in enumerate(model.subgraphs[0].tensors):
-        quantization = tensor.quantization
-        scales = () if quantization is None or quantization.scale is None else quantization.scale
+        quantization = tensor.quantization or schema.QuantizationParametersT()
+        scales = [] if quantization.scale is None else quantization.scale.tolist()
         one_scale = len(scales) == 1
         tensors.append(
             Tensor(
@@ -297,7 +329,7 @@ def _tensors(model: Any, schema: Any) -> list[Tensor]:
                 shape=() if tensor.shape is None else tuple(int(length) for length in tensor.shape),
                 dtype=dtypes[tensor.type].lower(),
                 constant=model.buffers[tensor.buffer].data is not None,
-                scale=float(scales[0]) if one_scale else None,
+                scale=scales[0] if one_scale else None,
                 zero_point=int(quantization.zeroPoint[0]) if one_scale else 0,
             )
         )
