@@ -41,13 +41,21 @@ class Prediction:
 class Classifier:
     """A model ready to name cells. It belongs to one thread, as its interpreter does."""
 
-    def __init__(self, model: ModelFile, runtime: str = AUTO, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: ModelFile,
+        runtime: str = AUTO,
+        threads: int | None = None,
+        loaded: LoadedModel | None = None,
+    ) -> None:
         """Load a model and check that it keeps the network's contract.
 
         Args:
             model: the model file, read and found whole.
             runtime: name of a runtime of `edge.runtime`, or ``auto``.
             threads: how many the interpreter computes with; as many as there are cores unless given.
+            loaded: an interpreter that holds the model already, in place of one by ``runtime`` and
+                ``threads``: any with the methods of ``tf.lite.Interpreter``.
 
         Raises:
             ModelFileError: the runtime cannot load the model, or its tensors are not the contract's.
@@ -56,7 +64,7 @@ class Classifier:
         """
         self.model = model
         try:
-            self.loaded: LoadedModel = load_interpreter(model.flatbuffer, runtime, threads)
+            self.loaded = loaded or load_interpreter(model.flatbuffer, runtime, threads)
         except ModelFileError as error:
             stated = ", ".join(model.manifest.runtimes) or "no runtime"
             raise ModelFileError(

@@ -43,7 +43,9 @@ def default_threads() -> int:
     return min(os.cpu_count() or 1, MAX_THREADS)
 
 
-def load_interpreter(flatbuffer: bytes, runtime: str = AUTO, threads: int | None = None) -> LoadedModel:
+def load_interpreter(
+    flatbuffer: bytes, runtime: str = AUTO, threads: int | None = None, xnnpack: bool = True
+) -> LoadedModel:
     """Load a model into an interpreter and allocate its tensors.
 
     Args:
@@ -51,6 +53,8 @@ def load_interpreter(flatbuffer: bytes, runtime: str = AUTO, threads: int | None
             tflite-runtime, and Python with it. What follows the flatbuffer is ignored.
         runtime: a name of `PACKAGES`, or ``auto`` for the preferred one of those installed.
         threads: how many the interpreter computes with; `default_threads` unless given.
+        xnnpack: compute with XNNPACK's kernels where the runtime has some for an operator. Without them it
+            takes several times as long: for measuring what they bring.
 
     Raises:
         SettingError: no such runtime, or less than one thread.
@@ -70,8 +74,15 @@ def load_interpreter(flatbuffer: bytes, runtime: str = AUTO, threads: int | None
             f"{runtime} is installed but does not load ({error}); "
             f"install {package.replace('_', '-')} again, or choose another runtime"
         ) from error
+    resolvers = module.OpResolverType
     try:
-        interpreter = module.Interpreter(model_content=flatbuffer, num_threads=threads)
+        interpreter = module.Interpreter(
+            model_content=flatbuffer,
+            num_threads=threads,
+            experimental_op_resolver_type=(
+                resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            ),
+        )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
