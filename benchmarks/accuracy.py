@@ -154,7 +154,7 @@ def _open_data(data: Sequence[str]) -> tuple[list[DataSet], list[Unmeasured]]:
     require_names(datasets)
     for dataset in datasets:
         unmeasured += [
-            Unmeasured(_SECTION, f"{dataset.name}, {count} images", f"left out: {reason}", failed=False)
+            Unmeasured(_SECTION, f"images of {dataset.name}", f"{count} left out: {reason}", failed=False)
             for reason, count in dataset.dropped
         ]
         if dataset.unknown_originals:
@@ -230,8 +230,8 @@ def _measure_on(
     )
     say_unreadable(cells)
     if cells.unreadable:
-        what = f"{name}, {len(cells.unreadable)} of {len(images)} images"
-        unmeasured.append(Unmeasured(_SECTION, what, f"left out: {cells.unreadable[0][1]}, …", failed=True))
+        why = f"{len(cells.unreadable)} left out: {cells.unreadable[0][1]}"
+        unmeasured.append(Unmeasured(_SECTION, f"images of {name}", why, failed=True))
     counts = np.bincount(cells.labels[cells.in_classes], minlength=len(CLASS_NAMES))
     missing = tuple(label for label, count in zip(CLASS_NAMES, counts, strict=True) if not count)
     if len(missing) == len(CLASS_NAMES):

@@ -162,11 +162,11 @@ class Comparison:
     """A variant against ``reference`` on the same cells of one data set.
 
     The reference is the Keras network, or the float32 variant where Keras is not run, as on a device.
-    ``agreement``: share of the cells found that are given the same class. ``accuracy_difference``: variant less
-    reference. Both per file, with intervals from resampling originals. By original, since copies of one are
-    not independent: ``only_keras_right`` (only the reference, whichever it is) and ``only_variant_right`` count
-    originals, ``mcnemar_p`` is the exact two-sided probability of a difference as large if both were equally
-    often right.
+    ``agreement``: share of the cells found that are given the same class. ``accuracy_difference``: variant
+    less reference. Both per file, with intervals from resampling originals. By original, since copies of one
+    are not independent: ``only_keras_right`` (only the reference, whichever it is) and ``only_variant_right``
+    count originals, ``mcnemar_p`` is the exact two-sided probability of a difference as large if both were
+    equally often right.
     """
 
     agreement: Estimate

@@ -59,6 +59,10 @@ _SUMS = "SHA256SUMS"
 _KEY_DIGITS = 16
 # Of each class, where there is no quantiser and so nothing that it was shown.
 _DRAWN_PER_CLASS = 8
+_NO_TENSORFLOW = (
+    "TensorFlow, which builds it, is not installed; copy the folder from a machine where it is built, "
+    "or pip install 'hematovision[train]'"
+)
 # What a manifest calls the collection of originals, and its folder.
 _FOLDERS = {"kaggle-originals": "kaggle-blood-cells"}
 
@@ -245,33 +249,36 @@ def _open_network(
     wanted = [recipe for recipe in RECIPES.values() if recipe.name in names] or [RECIPES["float32"]]
     say(f"{name}: looking at the variants that are kept")
     kept = kept_files(entry)
-    models = {recipe: _current(kept, path, recipe) for recipe in wanted}
-    missing = [recipe for recipe, model in models.items() if model is None]
+    models = {recipe.name: _current(kept, path, recipe) for recipe in wanted}
     unmeasured: list[Unmeasured] = []
-    if missing or _CROPS not in kept:
-        unmeasured = _build(path, name, manifest, entry, missing, data, say)
+    to_build: list[Recipe] = []
+    for recipe in wanted:
+        if models[recipe.name] is not None:
+            continue
+        if tensorflow_version() is None:
+            why = f"not in {entry}; {_NO_TENSORFLOW}"
+            unmeasured.append(Unmeasured(_SECTION, f"{name} {recipe.name}", why, failed=False))
+        elif not set(recipe.runtimes) & set(available_runtimes()):
+            why = f"it runs on {' or '.join(recipe.runtimes)}, which is not installed"
+            unmeasured.append(Unmeasured(_SECTION, f"{name} {recipe.name}", why, failed=False))
+        else:
+            to_build.append(recipe)
+    if to_build or _CROPS not in kept:
+        unmeasured += _build(path, name, manifest, entry, to_build, data, say)
         built = kept_files(entry)
-        models |= {recipe: _current(built, path, recipe) for recipe in missing}
-    there = {recipe.name: model for recipe, model in models.items() if model is not None}
+        models |= {recipe.name: _current(built, path, recipe) for recipe in to_build}
+    there = {recipe: model for recipe, model in models.items() if model is not None}
     if not there:
-        raise ModelFileError(
-            f"{path}: of its variants none is there; " + "; ".join(one.why for one in unmeasured)
-        )
+        raise ModelFileError(f"{path}: none of its variants is there: {unmeasured[0].why}")
     variants = {recipe: _describe(name, recipe, model.path, model) for recipe, model in there.items()}
+    places = {recipe: model.path for recipe, model in there.items()}
     if KERAS in names:
         variants[KERAS] = _describe(name, KERAS, path, next(iter(there.values())))
-    chosen = [variant for variant in VARIANT_NAMES if variant in names and variant in variants]
-    places = {KERAS: path, **{recipe: model.path for recipe, model in there.items()}}
-    return (
-        BuiltModel(
-            name,
-            manifest,
-            {variant: places[variant] for variant in chosen},
-            tuple(variants[variant] for variant in chosen),
-            entry,
-        ),
-        unmeasured,
-    )
+        places[KERAS] = path
+    chosen = [variant for variant in VARIANT_NAMES if variant in names and variant in places]
+    described = tuple(variants[variant] for variant in chosen)
+    model = BuiltModel(name, manifest, {variant: places[variant] for variant in chosen}, described, entry)
+    return model, unmeasured
 
 
 def _current(kept: dict[str, Path], network: Path, recipe: Recipe) -> ModelFile | None:
@@ -300,13 +307,9 @@ def _build(
     data: Sequence[str],
     say: Say,
 ) -> list[Unmeasured]:
-    """Build variants of a network, and the crops, into its folder; those that cannot be built come back."""
+    """Build variants of a network, and the crops, into its folder; those that fail come back."""
     if tensorflow_version() is None:
-        why = (
-            f"not in {entry}, and TensorFlow, which builds it, is not installed; "
-            "copy that folder from a machine where it is built, or pip install 'hematovision[train]'"
-        )
-        return [Unmeasured(_SECTION, f"{name} {recipe.name}", why, failed=False) for recipe in recipes]
+        raise MissingPartError(f"{entry / _CROPS}: not there, or damaged; {_NO_TENSORFLOW}")
     training, development = load_training_cells(
         _training_data(path, manifest, data),
         manifest,
@@ -316,14 +319,7 @@ def _build(
     buffer = io.BytesIO()
     np.save(buffer, draw_calibration(training).crops)
     keep_file(entry, _CROPS, buffer.getvalue())
-    unmeasured = []
-    runnable = []
-    for recipe in recipes:
-        if set(recipe.runtimes) & set(available_runtimes()):
-            runnable.append(recipe)
-        else:
-            why = f"it runs on {' or '.join(recipe.runtimes)}, which is not installed"
-            unmeasured.append(Unmeasured(_SECTION, f"{name} {recipe.name}", why, failed=False))
+    unmeasured: list[Unmeasured] = []
     say(f"{name}: loading TensorFlow and the network")
     with tensorflow_kept_quiet():
         from convert.export import convert_network
@@ -336,10 +332,10 @@ def _build(
                 f"{path}: takes crops of {network.input_shape[1:]}, its manifest says {(side, side, 3)}; "
                 "copy both again from one training run"
             )
-        targets = {recipe: entry / _file_name(path, recipe) for recipe in runnable}
+        targets = {recipe: entry / _file_name(path, recipe) for recipe in recipes}
         # Whatever a variant loses is for the benchmarks to show: nothing is refused for it.
         outcomes = convert_network(network, manifest, training, development, targets, Limits(0, 100))
-        for recipe in runnable:
+        for recipe in recipes:
             say(f"{name}: converting and checking {recipe.name}")
             outcome = next(outcomes)
             if outcome.failure is None:
