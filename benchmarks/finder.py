@@ -2,7 +2,6 @@
 
 import itertools
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.real_fields import (
+    FIELD_SIZE,
+    FIELD_UM_PER_PIXEL,
+    annotated_original,
+    find_annotations,
+    is_inside,
+    leukocyte_boxes,
+)
 from edge.differential import Share, share
-from hematovision.errors import DataSetError
-from hematovision.finder import CellRegion, find_cells
+from hematovision.finder import find_cells
 from hematovision.images import RGBImage, read_image
 from hematovision.optics import Field, measure_field
 from train.datasets import KAGGLE_ORIGINAL_UM_PER_PIXEL, read_dataset
-
-#: The field that a speed is stated for.
-FIELD_SIZE = (1280, 960)
-FIELD_UM_PER_PIXEL = 0.1
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,15 @@ def measure_finder(collection: Path) -> list[FinderResult]:
     Raises:
         DataSetError: there are no annotations.
     """
-    annotations = sorted((collection / "annotations").glob("*.xml"))
-    if not annotations:
-        raise DataSetError(
-            f"{collection}: has no folder annotations with .xml files; give the Kaggle collection"
-        )
+    annotations = find_annotations(collection)
     side_of = {image.path.stem: image.side for image in read_dataset(str(collection)).images}
     results = {side: FinderResult(side, 0, 0, 0, 0, ()) for side in ("test", "train", "no single label")}
     for annotation in annotations:
-        path = collection / "Original_Images" / f"{annotation.stem}.jpg"
-        boxes = _leukocyte_boxes(annotation)
+        path = annotated_original(annotation)
+        boxes = leukocyte_boxes(annotation)
         regions = find_cells(measure_field(read_image(path), KAGGLE_ORIGINAL_UM_PER_PIXEL))
-        missed = [box for box in boxes if not any(_inside(region, box) for region in regions)]
-        false = [region for region in regions if not any(_inside(region, box) for box in boxes)]
+        missed = [box for box in boxes if not any(is_inside(region, box) for region in regions)]
+        false = [region for region in regions if not any(is_inside(region, box) for box in boxes)]
         side = side_of.get(annotation.stem) or "no single label"
         so_far = results[side]
         results[side] = FinderResult(
@@ -129,21 +125,3 @@ def _mosaics(originals: Sequence[RGBImage]) -> list[RGBImage]:
         whole = np.vstack([np.hstack([next(tile) for _ in range(columns)]) for _ in range(rows)])
         mosaics.append(np.ascontiguousarray(whole[: FIELD_SIZE[1], : FIELD_SIZE[0]]))
     return mosaics
-
-
-def _leukocyte_boxes(annotation: Path) -> list[Box]:
-    try:
-        # Local files of a known collection; Python's expat refuses entity bombs (since 2.4.1).
-        tree = ElementTree.parse(annotation)  # noqa: S314
-        return [
-            tuple(int(item.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))  # type: ignore[misc]
-            for item in tree.getroot().iter("object")
-            if item.findtext("name") == "WBC"
-        ]
-    except (ElementTree.ParseError, ValueError) as error:
-        raise DataSetError(f"{annotation}: not a Pascal-VOC annotation ({error}); copy it again") from error
-
-
-def _inside(region: CellRegion, box: Box) -> bool:
-    x, y = region.center
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3]

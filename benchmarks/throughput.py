@@ -1,171 +1,233 @@
-"""From frame to counted cell: frames a second, where the time goes, memory over time, start to first result.
+"""Frames to counted cells: frames a second, where the time goes, frames dropped, memory over time.
 
 Measured in a process of its own that imports what the device imports, so that memory and start are the
-device's. Its frames were drawn beforehand: twelve overlapping fields of a slide, each held for some frames as
-at the microscope. After the last the tracker is given the first as a new slide's, so that there are always
-cells to name.
+device's. The fields were made beforehand, twelve of them, and are played again and again. Each is held until
+its cells are counted and is then a new slide's: no look is spent on a cell that was counted before, and the
+frames a second are those under the full load of so many cells, which a person at the microscope makes for
+moments only.
 """
 
 import json
-import math
-import resource
+import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from edge.cameras import Camera, Frame, LostFrame
-from edge.classifier import Classifier, default_model_path
-from edge.pipeline import LiveLine, Pipeline, SeenFrame, live_threads
-from edge.timing import STEPS
-from hematovision.errors import HematoVisionError
+from benchmarks.real_fields import (
+    FIELD_SIZE,
+    FIELD_UM_PER_PIXEL,
+    check_leukocytes,
+    default_collection,
+    find_annotations,
+    make_fields,
+)
+from benchmarks.results import Throughput, Unmeasured
+from benchmarks.throughput_process import HELD
+from edge.classifier import default_model_path
+from hematovision.cell_classes import CLASS_NAMES
+from hematovision.errors import HematoVisionError, SettingError
+from hematovision.images import RGBImage
 from hematovision.model_file import read_model_file
+from hematovision.phantom import ADULT_PERCENT, Microscope, PhantomFrame, Pose, Slide, Smear
+from hematovision.phantom.layout import LEUKOCYTES_APART_UM, scatter
 
-FRAME_SIZE = 1280, 960
-UM_PER_PIXEL = 0.1
+#: Where fields come from: the phantom, or real smears.
+SOURCES = DRAWN, REAL = "drawn", "real"
+CELLS_PER_FRAME = 0, 1, 3, 10
+#: Memory is settled after 1000 of them.
+FRAMES = 1500
 
-_SEED, _FIELDS, _HELD = 1, 12, 5
-_STEP_UM = 80.0
-# So that about one cell a frame is named: one that was counted needs no name any more.
-_LEUKOCYTES_PER_MM2 = 200.0
-# Memory is level from here on: every field was seen, every cache is full.
-_SETTLED_AFTER = 1000
-_MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """What one run gave.
-
-    ``step_ms``: processor time of each step per frame of the source; ``outside_ms``: all processor time of
-    the process per frame but the steps capture and invoke. Memory is resident, in MiB, at the end, and its
-    growth since the 1000th frame. ``first_s``: from the start of the process to the first frame with a cell
-    named.
-    """
-
-    frames: int
-    looked_at: int
-    cells_in_view: int
-    named: int
-    counted: int
-    frames_per_s: float
-    step_ms: dict[str, float]
-    outside_ms: float
-    memory_mib: float
-    growth_mib: float
-    first_s: float
+_FIELDS = 12
+#: With fewer frames some field would not be counted.
+MIN_FRAMES = _FIELDS * HELD
+# So far from the border a leukocyte and the square that is cut around it are whole.
+_MARGIN_UM = 12.0
+_SECTION = "throughput"
+_NO_COLLECTION = (
+    "HEMATOVISION_DATA names no folder with an annotated Kaggle collection; set it, or give --data"
+)
+_SILENCE_S = 60.0
+_SHOWN_LINES, _CHUNK = 3, 1 << 16
 
 
-def measure_throughput(frames: int) -> Throughput:
-    """Measure with so many frames of the drawn slides, and the model that comes with the device.
+def measure_all(
+    sources: Sequence[str],
+    cells_per_frame: Sequence[int],
+    frames: int,
+    model: Path | None,
+    data: Path | None,
+    say: Callable[[str], None],
+) -> tuple[list[Throughput], list[Unmeasured]]:
+    """Measure every source at every number of cells a frame; the arguments are those of `measure_throughput`.
+
+    Returns:
+        The figures, and what failed. Where no source is named both are meant, and real fields that are not
+        there are left out.
 
     Raises:
-        HematoVisionError: the process that is measured fails.
+        SettingError: there are too few frames, or real fields are asked for and no collection is named.
+        DataSetError: the collection has no annotations.
+        ModelFileError: the model file cannot be used.
     """
+    _check(frames, model)
+    data = data or default_collection()
+    measured, unmeasured = [], []
+    if data is not None and REAL in (sources or SOURCES):
+        find_annotations(data)
+    elif REAL in sources:
+        raise SettingError(f"real fields are asked for: {_NO_COLLECTION}")
+    elif not sources:
+        sources = (DRAWN,)
+        unmeasured.append(Unmeasured(_SECTION, "real fields", _NO_COLLECTION, failed=False))
+    for source in sources or SOURCES:
+        for cells in cells_per_frame:
+            say(f"{source} fields, {cells} cells a frame")
+            try:
+                measured.append(measure_throughput(source, cells, frames, model, data))
+            except HematoVisionError as error:
+                what = f"{source} fields, {cells} cells a frame"
+                unmeasured.append(Unmeasured(_SECTION, what, str(error), failed=True))
+    return measured, unmeasured
+
+
+def measure_throughput(
+    source: str, cells_per_frame: int, frames: int, model: Path | None, data: Path | None
+) -> Throughput:
+    """Measure with fields that show so many leukocytes each.
+
+    Every field is held for `throughput_process.HELD` frames. The first is skipped, as one by which the slide
+    has moved; in the others every leukocyte that is found is named, so ``named_per_frame`` of the frames
+    looked at is the number of leukocytes, but for those that the finder misses or takes for two. With the
+    last they are counted, unless the classifier declined: that takes one look more than there is.
+
+    Args:
+        source: one of `SOURCES`.
+        cells_per_frame: leukocytes in each field, whole and apart.
+        frames: so many are played as fast as they are taken, and up to `throughput_process.OFFERED` of
+            them again as from a camera.
+        model: a ``.tflite`` model file, or None for the one that comes with the device.
+        data: the Kaggle collection with its annotations, for real fields; None where HEMATOVISION_DATA
+            names its folder.
+
+    Raises:
+        SettingError: an argument cannot be right.
+        ModelFileError: the model file cannot be used.
+        DataSetError, ImageError: real fields cannot be made of the data.
+        HematoVisionError: the process that is measured fails or hangs.
+    """
+    path = _check(frames, model)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "frames.npy"
-        np.save(path, _draw_frames())
-        # As a command of the device does, it imports edge first, which settles what NumPy computes with.
-        code = "import edge; from benchmarks.throughput import measure_here; measure_here()"
-        command = [sys.executable, "-c", code, str(path), str(frames), str(time.monotonic())]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if result.returncode:
-        raise HematoVisionError(f"the measured process failed: {result.stderr.strip()}")
-    return Throughput(**json.loads(result.stdout))
+        fields = Path(folder) / "fields.npy"
+        np.save(fields, np.stack(_images(source, cells_per_frame, data)))
+        figures = _run(
+            f"{source} fields with {cells_per_frame} cells a frame",
+            {
+                "fields": str(fields),
+                "um_per_pixel": FIELD_UM_PER_PIXEL,
+                "frames": frames,
+                "model": str(path),
+                "started": time.monotonic(),
+            },
+        )
+    unpaced, paced = figures["unpaced"], figures["paced"]
+    unpaced["memory_mib"] = tuple((number, mib) for number, mib in unpaced["memory_mib"])
+    del paced["taken"]  # what is neither dropped nor lost
+    return Throughput(source, cells_per_frame, **unpaced, **paced)
 
 
-def _draw_frames() -> NDArray[np.uint8]:
-    """(fields, height, width, 3) uint8."""
-    from hematovision.phantom import Microscope, Pose, Slide, Smear
+def draw_fields(leukocytes: int, fields: int) -> list[PhantomFrame]:
+    """Draw fields with exactly so many leukocytes in each, whole and apart, of an adult's classes.
 
-    smear = Smear(_SEED, 1.1, 0.2, UM_PER_PIXEL, leukocytes_per_mm2=_LEUKOCYTES_PER_MM2)
-    microscope = Microscope(Slide(smear), *FRAME_SIZE)
-    poses = [Pose(80 + _STEP_UM * field, 100) for field in range(_FIELDS)]
-    return np.stack([microscope.look(pose).image for pose in poses])
-
-
-class _SlideAfterSlide(LiveLine):
-    """Begins a new slide whenever the frames begin again."""
-
-    def see(self, frame: Frame) -> SeenFrame | LostFrame:
-        if frame.sequence % (_FIELDS * _HELD) == 0:
-            self.start_slide()
-        return super().see(frame)
+    Raises:
+        SettingError: so many have no room in a field.
+    """
+    check_leukocytes(leukocytes)
+    return [_draw_field(leukocytes, seed) for seed in range(fields)]
 
 
-class _Played(Camera):
-    """The drawn frames, again and again."""
-
-    name = "drawn frames"
-    places_apart = False
-    live = False
-
-    def __init__(self, pictures: NDArray[np.uint8], count: int) -> None:
-        self._pictures = pictures
-        self._count = count
-
-    def open(self) -> None: ...
-
-    def frames(self) -> Iterator[Frame | LostFrame]:
-        for number in range(self._count):
-            picture = self._pictures[number // _HELD % len(self._pictures)]
-            yield Frame.now(picture, number, UM_PER_PIXEL, self.name)
-
-    def close(self) -> None: ...
-
-
-def measure_here() -> None:
-    """What the measured process does; its arguments: the frames' file, how many, when it was started."""
-    path, count, started = sys.argv[1:]
-    sys.stdout.write(json.dumps(asdict(_measure(np.load(path), int(count), float(started)))))
-
-
-def _measure(pictures: NDArray[np.uint8], count: int, started: float) -> Throughput:
-    threads = live_threads()
-    cv2.setNumThreads(threads.opencv)
-    classifier = Classifier(read_model_file(default_model_path()), threads=threads.interpreter)
-    line = _SlideAfterSlide(classifier)
-    looked_at = cells = named = counted = 0
-    first_s = settled = math.nan
-    wall, processor = time.perf_counter(), time.process_time()
-    with Pipeline(_Played(pictures, count), line) as pipeline:
-        for number, result in enumerate(pipeline.results()):
-            if isinstance(result, LostFrame):
-                raise HematoVisionError(result.error)
-            looked_at += result.skipped is None
-            cells += len(result.cells)
-            named += sum(cell.prediction is not None and not cell.counted for cell in result.cells)
-            counted += len(result.counted)
-            if math.isnan(first_s) and any(cell.prediction for cell in result.cells):
-                first_s = time.monotonic() - started
-            if number == min(_SETTLED_AFTER, count // 2):
-                settled = _resident_mib()
-    wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    times = line.times
-    apart = times.processor_s["capture"] + times.processor_s["invoke"]
-    memory = _resident_mib()
-    return Throughput(
-        frames=count,
-        looked_at=looked_at,
-        cells_in_view=cells,
-        named=named + counted,
-        counted=counted,
-        frames_per_s=count / wall,
-        step_ms={name: 1000 * times.processor_s[name] / count for name in STEPS if times.count[name]},
-        outside_ms=1000 * (processor - apart) / count,
-        memory_mib=memory,
-        growth_mib=memory - settled,
-        first_s=first_s,
+def _draw_field(leukocytes: int, seed: int) -> PhantomFrame:
+    rng = np.random.default_rng((seed, 8))
+    size_um = np.array(FIELD_SIZE) * FIELD_UM_PER_PIXEL
+    places = scatter(rng, (size_um - 2 * _MARGIN_UM).tolist(), LEUKOCYTES_APART_UM)
+    chosen = _MARGIN_UM + rng.permutation(places)[:leukocytes]
+    shares = np.array([ADULT_PERCENT[name] for name in CLASS_NAMES]) / sum(ADULT_PERCENT.values())
+    names = rng.choice(CLASS_NAMES, leukocytes, p=shares)
+    smear = Smear(seed, size_um[0] / 1000, size_um[1] / 1000, FIELD_UM_PER_PIXEL)
+    slide = Slide(
+        smear, [(str(name), (float(x), float(y))) for name, (x, y) in zip(names, chosen, strict=True)]
     )
+    return Microscope(slide, *FIELD_SIZE, seed=seed).look(Pose(size_um[0] / 2, size_um[1] / 2))
 
 
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / _MIB
+def _images(source: str, leukocytes: int, data: Path | None) -> list[RGBImage]:
+    if source == DRAWN:
+        return [field.image for field in draw_fields(leukocytes, _FIELDS)]
+    if source != REAL:
+        raise SettingError(f"no fields are called '{source}'; give {' or '.join(SOURCES)}")
+    data = data or default_collection()
+    if data is None:
+        raise SettingError(_NO_COLLECTION)
+    return make_fields(data, leukocytes, _FIELDS)
+
+
+def _check(frames: int, model: Path | None) -> Path:
+    if frames < MIN_FRAMES:
+        raise SettingError(
+            f"{frames} frames; give {MIN_FRAMES} or more, so that each of {_FIELDS} fields is held for {HELD}"
+        )
+    path = model or default_model_path()
+    read_model_file(path)
+    return path
+
+
+def _run(what: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What `throughput_process` answers."""
+    # As a command of the device does, it imports edge first, which settles what NumPy computes with.
+    code = "import edge; from benchmarks.throughput_process import main; main()"
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(  # noqa: S603 (no part of it comes from outside)
+            [sys.executable, "-c", code, json.dumps(arguments)], stdout=subprocess.PIPE, stderr=errors
+        ) as process,
+    ):
+        try:
+            received = _receive(process)
+        finally:
+            process.kill()  # one that has ended it does not touch
+        status = process.returncode
+        if status == 0 and received is not None:
+            answer = json.loads(received.rpartition(b"\n")[2])
+            assert isinstance(answer, dict)
+            return answer
+        errors.seek(0)
+        lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+    said = "; its last words: " + " / ".join(lines[-_SHOWN_LINES:]) if lines else ""
+    if received is None:
+        ending = f"finished no frame for {_SILENCE_S:g} s and was ended"
+    elif status < 0:
+        ending = f"was ended by {signal.Signals(-status).name}"
+    else:
+        ending = f"ended with status {status}"
+    raise HematoVisionError(f"{what}: the process that was measured {ending}{said}")
+
+
+def _receive(process: "subprocess.Popen[bytes]") -> bytes | None:
+    """All that a process writes until it has ended; None where it is silent for too long."""
+    assert process.stdout is not None
+    source = process.stdout.fileno()
+    received = b""
+    while select.select([source], [], [], _SILENCE_S)[0]:
+        chunk = os.read(source, _CHUNK)
+        if not chunk:
+            process.wait()
+            return received
+        received += chunk
+    return None
