@@ -1,0 +1,87 @@
+"""What a reader of a report must know to read its figures, in plain sentences; shown above the figures."""
+
+from benchmarks.results import Machine, Report
+
+#: Of x86 processors: instructions that multiply and add int8 in one step.
+_INT8_INSTRUCTIONS = {"avx_vnni": "VNNI", "avx_vnni_int8": "VNNI", "avx512_vnni": "VNNI", "amx_int8": "AMX"}
+#: The same of Arm processors: a Pi 5's Cortex-A76 has it, a Pi 4's A72 and a Zero 2 W's A53 do not.
+_ARM_DOT_PRODUCT = "asimddp"
+
+
+def notes(report: Report) -> list[str]:
+    """The notes that hold for this report, the weightiest first."""
+    return [*_of_machine(report.machine, timed=_is_timed(report)), *_of_figures(report)]
+
+
+def _is_timed(report: Report) -> bool:
+    return bool(report.latency or report.layers or report.throughput or report.peers)
+
+
+def _of_machine(machine: Machine, timed: bool) -> list[str]:
+    if not timed:
+        return []
+    sentences = []
+    if machine.architecture in ("x86_64", "AMD64", "i686"):
+        sentences.append(_x86_note(machine))
+    elif machine.board is None or "Raspberry Pi" not in machine.board:
+        sentences.append(
+            "These times are this machine's. They say nothing of a Raspberry Pi: run the same command there."
+        )
+    elif _ARM_DOT_PRODUCT not in machine.features:
+        sentences.append(
+            f"This processor ({machine.processor}) has no dot-product instructions: int8 gains by moving and "
+            "multiplying smaller numbers. What int8 gains here does not carry to a processor that has them."
+        )
+    if any(state.throttled for state in (machine.before, machine.after)):
+        sentences.append(
+            "The firmware has throttled this machine, so its times are not what it can do: mend supply and "
+            "cooling, start it again, and measure again."
+        )
+    if machine.disturbed:
+        sentences.append(
+            "This run was disturbed: "
+            + " ".join(machine.disturbed)
+            + " Ratios hold better than times, since contenders take turns; measure again on a quiet machine."
+        )
+    return sentences
+
+
+def _x86_note(machine: Machine) -> str:
+    found = sorted({word for flag, word in _INT8_INSTRUCTIONS.items() if flag in machine.features})
+    if found:
+        here = f"This processor has instructions made for int8 ({' and '.join(found)})"
+        there = "has none of the kind, and still"
+    else:
+        here = (
+            "This processor has no instructions made for int8 (no VNNI, no AMX), and AVX2 alone gives int8 "
+            "no speed over float"
+        )
+        there = "has none either, and still"
+    return (
+        "Do not carry the ratio of int8 to float from here to a Raspberry Pi: the processor's instructions "
+        f"decide it. {here}. A Pi 4 (Cortex-A72) {there} XNNPACK's own table has MobileNetV2 1.0 at 224x224 "
+        "on it at 46 ms in float and 17 ms in int8: 2.7 times faster. Nobody has published that for a Pi 5 "
+        "or a Zero 2 W, and nothing is claimed for them here. To know, run this command on the Pi."
+    )
+
+
+def _of_figures(report: Report) -> list[str]:
+    sentences = []
+    if _is_timed(report):
+        sentences.append(
+            "Intervals of times (95 %) cover this run only: another day, another kernel or another board of "
+            "the same kind may differ by more."
+        )
+    if report.accuracy:
+        sentences.append(
+            "Intervals of accuracy (95 %, from resampling originals) cover the choice of these images only, "
+            "and accuracy is that on these data sets: on another laboratory's stain and microscope it may be "
+            "much lower."
+        )
+        if any(row.evaluation.files.count != row.evaluation.originals.count for row in report.accuracy):
+            sentences.append(
+                "Where a data set holds several copies of one original, accuracy counts files, but the "
+                "intervals and McNemar's test count originals: copies are no new cells."
+            )
+    sentences.append("For research and teaching; not a medical device.")
+    return sentences
