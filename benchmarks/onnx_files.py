@@ -17,15 +17,16 @@ the int8 file in float, so it took longer than float32 did, and all of uint8's i
 
 import importlib.util
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.variants import KERAS, BuiltModel, Say, keep_file, kept_files
-from hematovision.errors import ConversionError, MissingPartError, reason_of
+from benchmarks.cache import keep_file, kept_files
+from benchmarks.variants import KERAS, BuiltModel, Say
+from hematovision.errors import ConversionError, HematoVisionError, MissingPartError, reason_of
 from train.quiet import tensorflow_kept_quiet
 
 FLOAT32 = "float32"
@@ -33,6 +34,8 @@ INT8 = "int8"
 UINT8 = "uint8"
 #: What a network can be had as.
 KINDS = (FLOAT32, INT8, UINT8)
+
+_INPUT = "crop"
 
 # The libraries that make these files raise no error of their own.
 _LIBRARY_ERRORS = (
@@ -46,37 +49,36 @@ _LIBRARY_ERRORS = (
 )
 
 
-def onnx_file(model: BuiltModel, kind: str, say: Say) -> Path:
-    """The ONNX file of a network, made of its ``.keras`` file if it is not kept yet.
+def build_onnx(model: BuiltModel, say: Say) -> tuple[dict[str, Path], dict[str, HematoVisionError]]:
+    """The ONNX files of a network, by their kind, made of its ``.keras`` file as far as they are not kept yet.
 
     Args:
         model: quantised with its crops, those that its int8 variant was calibrated on.
-        kind: of `KINDS`.
         say: told what is being done.
 
-    Raises:
-        MissingPartError: it is not kept, and what makes it is not here: the ``.keras`` file, or a package.
-        ConversionError: the network has an operation that ONNX lacks, or cannot be quantised.
-        ModelFileError: the ``.keras`` file cannot be read, or the ONNX file not be written.
+    Returns:
+        The files, and of those that cannot be had the reason: a `MissingPartError` where what makes them is
+        not here, a `ConversionError` where the network has an operation that ONNX lacks or cannot be
+        quantised, a `ModelFileError` where a file cannot be read or written.
     """
-    name = f"{kind}.onnx"
     kept = kept_files(model.folder)
-    if name in kept:
-        return kept[name]
-    if KERAS not in model.files:
-        raise MissingPartError(
-            f"{model.folder / name}: not there, and it is made of the .keras file; give that with --model"
-        )
-    if kind == FLOAT32:
-        _need(model.folder / name, "tensorflow", "tf2onnx", "onnx")
-        say(f"{model.name}: exporting to ONNX")
-        content = _export(model.files[KERAS])
-    else:
-        _need(model.folder / name, "onnxruntime", "onnx")
-        source = onnx_file(model, FLOAT32, say)
-        say(f"{model.name}: quantising the ONNX network to {kind}")
-        content = _quantise(source, model.crops(), kind)
-    return keep_file(model.folder, name, content)
+    files = {kind: kept[_name(kind)] for kind in KINDS if _name(kind) in kept}
+    reasons: dict[str, HematoVisionError] = {}
+    for kind in KINDS:
+        if kind in files:
+            continue
+        try:
+            if kind != FLOAT32 and FLOAT32 in reasons:
+                raise reasons[FLOAT32]
+            content = _export(model, say) if kind == FLOAT32 else _quantise(model, files[FLOAT32], kind, say)
+            files[kind] = keep_file(model.folder, _name(kind), content)
+        except HematoVisionError as error:
+            reasons[kind] = error
+    return files, reasons
+
+
+def _name(kind: str) -> str:
+    return f"{kind}.onnx"
 
 
 def _need(file: Path, *packages: str) -> None:
@@ -88,7 +90,15 @@ def _need(file: Path, *packages: str) -> None:
         )
 
 
-def _export(path: Path) -> bytes:
+def _export(model: BuiltModel, say: Say) -> bytes:
+    target = model.folder / _name(FLOAT32)
+    if KERAS not in model.files:
+        raise MissingPartError(
+            f"{target}: not there, and it is made of the .keras file; give that with --model"
+        )
+    _need(target, "tensorflow", "tf2onnx", "onnx")
+    say(f"{model.name}: exporting to ONNX")
+    path = model.files[KERAS]
     with tensorflow_kept_quiet(), tempfile.TemporaryDirectory() as folder:
         import keras
         import onnx
@@ -96,33 +106,36 @@ def _export(path: Path) -> bytes:
         from train.network import load_network
 
         network = load_network(path)
-        target = Path(folder) / "network.onnx"
-        crop = keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32", name="crop")
+        exported = Path(folder) / target.name
+        crop = keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32", name=_INPUT)
         try:
-            network.export(str(target), format="onnx", verbose=False, input_signature=[crop])
+            network.export(str(exported), format="onnx", verbose=False, input_signature=[crop])
             # tf2onnx writes an operation that it does not know into the file all the same.
-            onnx.checker.check_model(str(target))
+            onnx.checker.check_model(str(exported))
         except (*_LIBRARY_ERRORS, onnx.checker.ValidationError) as error:
             raise ConversionError(
                 f"{path}: tf2onnx cannot write this network as ONNX ({reason_of(error)}); "
                 "it is left out of what reads ONNX"
             ) from error
-        return target.read_bytes()
+        return exported.read_bytes()
 
 
-def _quantise(source: Path, crops: NDArray[np.uint8], kind: str) -> bytes:
+def _quantise(model: BuiltModel, source: Path, kind: str, say: Say) -> bytes:
+    target = model.folder / _name(kind)
+    _need(target, "onnxruntime", "onnx")
+    say(f"{model.name}: quantising the ONNX network to {kind}")
     with tensorflow_kept_quiet(), tempfile.TemporaryDirectory() as folder:
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
-        fused, target = Path(folder) / "fused.onnx", Path(folder) / "quantised.onnx"
+        fused, quantised = Path(folder) / "fused.onnx", Path(folder) / target.name
         try:
             # The shapes are fixed, so there is nothing symbolic to infer.
             quant_pre_process(source, fused, skip_symbolic_shape=True)
             quantize_static(
                 fused,
-                target,
-                _Crops(crops),
+                quantised,
+                _Crops(model.crops()),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8 if kind == UINT8 else QuantType.QInt8,
@@ -131,17 +144,17 @@ def _quantise(source: Path, crops: NDArray[np.uint8], kind: str) -> bytes:
         except _LIBRARY_ERRORS as error:
             raise ConversionError(
                 f"{source}: ONNX Runtime cannot quantise this network ({reason_of(error)}); "
-                "only float32 is compared"
+                f"it is compared without {kind}"
             ) from error
-        return target.read_bytes()
+        return quantised.read_bytes()
 
 
 class _Crops:
     """What quantize_static asks for crops: one after the other, then None, by the name of the input."""
 
-    def __init__(self, crops: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> None:
+    def __init__(self, crops: NDArray[np.uint8]) -> None:
         self._crops: Iterator[NDArray[np.uint8]] = iter(crops)
 
     def get_next(self) -> dict[str, Any] | None:
         crop = next(self._crops, None)
-        return None if crop is None else {"crop": crop[None].astype(np.float32)}
+        return None if crop is None else {_INPUT: crop[None].astype(np.float32)}

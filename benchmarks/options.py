@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
+from benchmarks.cache import cache_folder
 from benchmarks.results import Unmeasured
 from benchmarks.variants import (
     VARIANT_NAMES,
     BuiltModel,
     Say,
-    cache_folder,
     default_network,
     open_models,
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.cache import cache_folder
 from benchmarks.options import progress, report_options
 from benchmarks.real_fields import MOST_LEUKOCYTES
 from benchmarks.report import measuring

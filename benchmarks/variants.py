@@ -1,12 +1,11 @@
 """The variants of a trained network that every benchmark runs: built on demand, and kept.
 
-They are kept in a folder of the user's cache, or in one that is named; a folder in it for each model, called
-by the model's name and a hash of all that it is made from. Such a folder can be copied to a machine without
-TensorFlow, together with the ``.keras`` file and its manifest, and works there. In it lie::
+Of each model its folder, as `benchmarks.cache` keeps it, holds::
 
     NAME-RECIPE.tflite   the variants, as hematovision convert writes them
     crops.npy            (n, side, side, 3) uint8 RGB: the crops that the quantiser was shown
-    SHA256SUMS           of all of these, as sha256sum writes them; a file that is not in it does not count
+
+Copied to a device without TensorFlow, together with the ``.keras`` file and its manifest, it is used there.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ import importlib.metadata
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.cache import enter, keep_file, kept_files
 from benchmarks.flatbuffer import count_operations, count_parameters
 from benchmarks.results import Unmeasured, Variant
 from convert.calibration import draw_calibration
@@ -41,7 +41,6 @@ from hematovision.model_file import (
     manifest_path,
     read_keras_manifest,
     read_model_file,
-    write_atomically,
 )
 from hematovision.optics import measure_field
 from train.cells import load_training_cells
@@ -55,7 +54,6 @@ VARIANT_NAMES = (KERAS, *RECIPES)
 
 _SECTION = "variants"
 _CROPS = "crops.npy"
-_SUMS = "SHA256SUMS"
 _KEY_DIGITS = 16
 # Of each class, where there is no quantiser and so nothing that it was shown.
 _DRAWN_PER_CLASS = 8
@@ -142,21 +140,6 @@ def default_network() -> Path:
     return path
 
 
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/hematovision/variants``, or in ``~/.cache``.
-
-    Raises:
-        SettingError: this user has no home.
-    """
-    by_user = os.environ.get("XDG_CACHE_HOME", "")
-    if by_user.startswith("/"):  # what is not absolute is to be ignored, its specification says
-        return Path(by_user) / "hematovision" / "variants"
-    try:
-        return Path.home() / ".cache" / "hematovision" / "variants"
-    except RuntimeError as error:
-        raise SettingError("this user has no home folder; give a folder with --variants") from error
-
-
 def data_folder() -> Path | None:
     """The folder of data sets that HEMATOVISION_DATA names, if it does."""
     folder = os.environ.get("HEMATOVISION_DATA")
@@ -181,60 +164,6 @@ def tensorflow_version() -> str | None:
         return importlib.metadata.version("tensorflow")
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-# --- what is kept ---
-
-
-def kept_files(folder: Path) -> dict[str, Path]:
-    """Files that are kept in a model's folder and found whole, by name; of a damaged one it is said."""
-    kept = {}
-    for name, expected in _read_sums(folder).items():
-        path = folder / name
-        try:
-            whole = file_hash(path) == expected
-        except OSError:
-            whole = False
-        if whole:
-            kept[name] = path
-        else:
-            stderr.print(
-                f"{path}: damaged or not there (its SHA-256 is not the one in {_SUMS}); it does not count",
-                soft_wrap=True,
-                markup=False,
-            )
-    return kept
-
-
-def keep_file(folder: Path, name: str, content: bytes) -> Path:
-    """Write a file into a model's folder, whole or not at all, and enter it in the sums.
-
-    Raises:
-        ModelFileError: it cannot be written.
-    """
-    write_atomically(folder / name, content)
-    _enter(folder, [name])
-    return folder / name
-
-
-def _enter(folder: Path, names: Iterable[str]) -> None:
-    sums = _read_sums(folder) | {name: file_hash(folder / name) for name in names}
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    write_atomically(folder / _SUMS, lines.encode())
-
-
-def _read_sums(folder: Path) -> dict[str, str]:
-    """SHA-256 by name of file; a line that says something else is passed over, so its file does not count."""
-    try:
-        lines = (folder / _SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ModelFileError(
-            f"{folder / _SUMS}: cannot be read ({error.strerror}); name another folder with --variants"
-        ) from error
-    pairs = (line.split("  ", 1) for line in lines)
-    return {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and Path(pair[1]).name == pair[1]}
 
 
 # --- a trained network ---
@@ -339,7 +268,7 @@ def _build(
             say(f"{name}: converting and checking {recipe.name}")
             outcome = next(outcomes)
             if outcome.failure is None:
-                _enter(entry, [targets[outcome.recipe].name])
+                enter(entry, [targets[outcome.recipe].name])
             else:
                 unmeasured.append(Unmeasured(_SECTION, f"{name} {recipe.name}", outcome.failure, failed=True))
     return unmeasured
