@@ -50,7 +50,7 @@ _LIBRARY_ERRORS = (
 
 
 def build_onnx(model: BuiltModel, say: Say) -> tuple[dict[str, Path], dict[str, HematoVisionError]]:
-    """The ONNX files of a network, by their kind, made of its ``.keras`` file as far as they are not kept yet.
+    """The ONNX files of a network by their kind; those that are not kept yet are made of its ``.keras`` file.
 
     Args:
         model: quantised with its crops, those that its int8 variant was calibrated on.
@@ -67,9 +67,10 @@ def build_onnx(model: BuiltModel, say: Say) -> tuple[dict[str, Path], dict[str, 
     for kind in KINDS:
         if kind in files:
             continue
+        if FLOAT32 in reasons:  # it comes first, and the others are made of it
+            reasons[kind] = reasons[FLOAT32]
+            continue
         try:
-            if kind != FLOAT32 and FLOAT32 in reasons:
-                raise reasons[FLOAT32]
             content = _export(model, say) if kind == FLOAT32 else _quantise(model, files[FLOAT32], kind, say)
             files[kind] = keep_file(model.folder, _name(kind), content)
         except HematoVisionError as error:
@@ -94,7 +95,8 @@ def _export(model: BuiltModel, say: Say) -> bytes:
     target = model.folder / _name(FLOAT32)
     if KERAS not in model.files:
         raise MissingPartError(
-            f"{target}: not there, and it is made of the .keras file; give that with --model"
+            f"{target}: not there, and the .keras file, of which it is made, is not given; give it with "
+            "--model, and --variant keras if variants are named"
         )
     _need(target, "tensorflow", "tf2onnx", "onnx")
     say(f"{model.name}: exporting to ONNX")
