@@ -8,8 +8,8 @@ An operator takes some microseconds of a millisecond, so all depends on how they
 take turns, in an order that is shuffled each round. A turn is a few invocations in a row, since a prefix's
 weights must first come back into the processor's caches; its fastest counts, because whatever else the
 machine does can only make it slower. A round in which the whole machine was slower (a lower clock) is brought
-to the speed of the others. Of each prefix the median over rounds is taken. Differences of these medians add up
-to the whole exactly; one that noise made negative stays so.
+to the speed of the others. Of each prefix the median over rounds is taken. Differences of these medians add
+up to the whole exactly; one that noise made negative stays so.
 """
 
 import os
