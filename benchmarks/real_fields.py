@@ -105,7 +105,8 @@ def make_fields(collection: Path, leukocytes: int, fields: int) -> list[RGBImage
         ``fields`` images, (height, width, 3) uint8 RGB, which depend on the arguments alone.
 
     Raises:
-        DataSetError: there are no annotations, too few leukocytes or too few squares without one.
+        DataSetError: there are no annotations, too few leukocytes or too few squares without one, or an
+            original is not of the collection.
         ImageError: an original cannot be read.
         SettingError: so many leukocytes have no room in a field.
     """
@@ -117,7 +118,7 @@ def make_fields(collection: Path, leukocytes: int, fields: int) -> list[RGBImage
     for annotation in rng.permutation(np.array(find_annotations(collection), object)):
         if len(occupied) >= fields * wanted[0] and len(empty) >= fields * wanted[1]:
             break
-        image, boxes = read_image(annotated_original(annotation)), leukocyte_boxes(annotation)
+        image, boxes = _read_original(annotated_original(annotation)), leukocyte_boxes(annotation)
         others = _not_annotated(image, boxes)
         occupied += _squares_with_one(image, boxes, others)
         empty += _squares_without(image, boxes + others)
@@ -132,6 +133,14 @@ def make_fields(collection: Path, leukocytes: int, fields: int) -> list[RGBImage
         rows = [np.hstack([chosen[next(order)] for _ in range(COLUMNS)]) for _ in range(ROWS)]
         made.append(np.vstack(rows))
     return made
+
+
+def _read_original(path: Path) -> RGBImage:
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if min(height, width) < _CUT_PX:
+        raise DataSetError(f"{path}: {width}x{height} pixels; an original of the collection has 640x480")
+    return image
 
 
 def _not_annotated(image: RGBImage, boxes: list[Box]) -> list[Box]:

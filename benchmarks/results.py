@@ -240,12 +240,12 @@ class Throughput:
     """Frames to counted cells, at a number of cells a frame.
 
     ``source``: drawn or real fields. ``cells_per_frame``: leukocytes in each field; ``named_per_frame``: how
-    many the network named. Unpaced: ``frames_per_s`` with ``step_ms`` (processor time of each step a frame),
-    ``outside_ms`` (all processor time a frame but capture and invoke) and ``cells_per_min`` counted. Paced
-    like a camera of ``camera_fps``: ``dropped`` of ``offered`` frames were overtaken by newer ones, and
-    ``lost``. ``memory_mib``: pairs of a frame's number and the resident memory then; ``growth_mib``: since
-    the 1000th (or the middle of a shorter run); ``first_s``: start of the process to the first named cell,
-    NaN where none is.
+    many the network named in each frame looked at. Unpaced: ``frames_per_s`` with ``step_ms`` (processor
+    time of each step a frame), ``outside_ms`` (all processor time a frame but capture and invoke) and
+    ``cells_per_min`` counted. Paced like a camera of ``camera_fps``: ``dropped`` of ``offered`` frames were
+    overtaken by newer ones, and ``lost``. ``memory_mib``: pairs of a frame's number and the resident memory
+    then; ``growth_mib``: since the 1000th (or the middle of a shorter run); ``first_s``: start of the process
+    to the first named cell, NaN where none is.
     """
 
     source: str

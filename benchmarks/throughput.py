@@ -1,10 +1,10 @@
 """Frames to counted cells: frames a second, where the time goes, frames dropped, memory over time.
 
 Measured in a process of its own that imports what the device imports, so that memory and start are the
-device's. The fields were made beforehand, twelve of them, and are played again and again. Each is held until
-its cells are counted and is then a new slide's: no look is spent on a cell that was counted before, and the
-frames a second are those under the full load of so many cells, which a person at the microscope makes for
-moments only.
+device's, but for the fields. These, twelve, were made beforehand (42 MiB) and are played again and again.
+Each is held until its cells are counted, and is a new slide whenever it is shown: no look is spent on a cell
+that was counted before. So what is found is the full load of so many cells a frame, which a person at the
+microscope makes for moments only.
 """
 
 import json
@@ -54,6 +54,8 @@ _SECTION = "throughput"
 _NO_COLLECTION = (
     "HEMATOVISION_DATA names no folder with an annotated Kaggle collection; set it, or give --data"
 )
+# As a command of the device does, it imports edge first, which settles what NumPy computes with.
+_CODE = "import edge; from benchmarks.throughput_process import main; main()"
 _SILENCE_S = 60.0
 _SHOWN_LINES, _CHUNK = 3, 1 << 16
 
@@ -87,8 +89,8 @@ def measure_all(
     elif not sources:
         sources = (DRAWN,)
         unmeasured.append(Unmeasured(_SECTION, "real fields", _NO_COLLECTION, failed=False))
-    for source in sources or SOURCES:
-        for cells in cells_per_frame:
+    for source in dict.fromkeys(sources or SOURCES):
+        for cells in dict.fromkeys(cells_per_frame):
             say(f"{source} fields, {cells} cells a frame")
             try:
                 measured.append(measure_throughput(source, cells, frames, model, data))
@@ -190,12 +192,10 @@ def _check(frames: int, model: Path | None) -> Path:
 
 def _run(what: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """What `throughput_process` answers."""
-    # As a command of the device does, it imports edge first, which settles what NumPy computes with.
-    code = "import edge; from benchmarks.throughput_process import main; main()"
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(  # noqa: S603 (no part of it comes from outside)
-            [sys.executable, "-c", code, json.dumps(arguments)], stdout=subprocess.PIPE, stderr=errors
+            [sys.executable, "-c", _CODE, json.dumps(arguments)], stdout=subprocess.PIPE, stderr=errors
         ) as process,
     ):
         try:
@@ -203,8 +203,9 @@ def _run(what: str, arguments: dict[str, Any]) -> dict[str, Any]:
         finally:
             process.kill()  # one that has ended it does not touch
         status = process.returncode
-        if status == 0 and received is not None:
-            answer = json.loads(received.rpartition(b"\n")[2])
+        figures = (received or b"").rpartition(b"\n")[2]
+        if status == 0 and figures:
+            answer = json.loads(figures)
             assert isinstance(answer, dict)
             return answer
         errors.seek(0)
@@ -214,6 +215,8 @@ def _run(what: str, arguments: dict[str, Any]) -> dict[str, Any]:
         ending = f"finished no frame for {_SILENCE_S:g} s and was ended"
     elif status < 0:
         ending = f"was ended by {signal.Signals(-status).name}"
+    elif status == 0:
+        ending = "gave no figures"
     else:
         ending = f"ended with status {status}"
     raise HematoVisionError(f"{what}: the process that was measured {ending}{said}")
