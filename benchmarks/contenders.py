@@ -5,10 +5,13 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.results import Unmeasured
 from convert.recipes import RECIPES
 from edge.runtime import default_threads
+
+if TYPE_CHECKING:  # imports much that the processes that are measured have no use for
+    from benchmarks.results import Unmeasured
 
 KERAS = "keras"
 #: Holds of each runtime: the function that opens a contender, as ``module:function``. It takes a `Contender`
@@ -87,7 +90,7 @@ def list_contenders(
     files: Mapping[str, Mapping[str, Path]],
     runtimes: Collection[str] = RUNTIMES,
     threads: Sequence[int] | None = None,
-) -> tuple[list[Contender], list[Unmeasured]]:
+) -> tuple[list[Contender], list["Unmeasured"]]:
     """All that can be timed of some models, and what cannot be, with the reason.
 
     Args:
@@ -95,6 +98,8 @@ def list_contenders(
         runtimes: of `RUNTIMES`; those to run on.
         threads: how many to compute with; `thread_counts` unless given.
     """
+    from benchmarks.results import Unmeasured
+
     threads = thread_counts() if threads is None else threads
     missing = missing_runtimes()
     contenders: list[Contender] = []

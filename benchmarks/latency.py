@@ -78,6 +78,8 @@ def time_contenders(
         StoreError: the crops cannot be written for the processes to read.
     """
     check_amount(asked, limit_s)
+    if not contenders:
+        return [], []
     reference = reference_of(contenders)
     waiting = deque(contender for contender in contenders if contender != reference)
     results: dict[Contender, Latency] = {}
@@ -85,7 +87,7 @@ def time_contenders(
     with tempfile.TemporaryDirectory(prefix="hematovision-bench-") as folder:
         files = _write_crops(crops, contenders, Path(folder))
         budget_mib = available_memory_mib() / 2
-        while waiting or (reference and reference not in results):
+        while True:
             with ExitStack() as alive:
                 group = _start(reference, waiting, files, budget_mib, alive, failures, say)
                 _take_turns(group, asked, limit_s, failures, say)
@@ -93,8 +95,10 @@ def time_contenders(
             for run in group:
                 if run.turns:
                     results.setdefault(run.contender, _latency(run, beside, asked))
-            if beside is None:
-                reference = None
+            if reference not in results:
+                reference = None  # it failed, and would again
+            if not waiting:
+                break
     return [results[one] for one in contenders if one in results], failures
 
 

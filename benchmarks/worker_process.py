@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Have the kernel end this process when the one that asks ends, however it does."""
+    """Have the kernel end this process when the thread that started it ends, however it does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before it could be watched
         raise SystemExit(1)
