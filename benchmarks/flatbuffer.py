@@ -77,9 +77,9 @@ class Operator:
 class Network:
     """The operators that compute something from each crop, in order of execution, and what goes in and out.
 
-    ``weights``: the constants that are weights or biases. Not among the operators are those that only widen
-    constants (float16 weights), which a runtime does once, when it loads the file: ``widening`` has their
-    places in the file.
+    ``weights``: those constants that are weights or biases, as often as an operator has them. Not among the
+    operators are those that only widen constants (float16 weights), which a runtime does once, when it loads
+    the file: ``widening`` has their places in the file.
     """
 
     operators: tuple[Operator, ...]
@@ -121,7 +121,11 @@ def count_operations(flatbuffer: bytes) -> int:
 
 
 def count_parameters(flatbuffer: bytes) -> int:
-    """Number of weights and biases, each counted once. Raises as `read_network` does."""
+    """Number of weights and biases.
+
+    Those of each operator: a converter stores equal ones once, and which are equal differs between variants.
+    Raises as `read_network` does.
+    """
     return sum(tensor.size for tensor in read_network(flatbuffer).weights)
 
 
@@ -270,7 +274,7 @@ def _network(model: Any, schema: Any) -> Network:
         operators: list[Operator] = []
         layers = _layers(tensors, {int(number) for number in graph.outputs})
         widening: set[int] = set()
-        weights: dict[int, Tensor] = {}
+        weights: list[Tensor] = []
         constants = {tensor.index: tensor for tensor in tensors if tensor.constant}
         for place, operator in enumerate(graph.operators):
             code = model.operatorCodes[operator.opcodeIndex]
@@ -287,7 +291,7 @@ def _network(model: Any, schema: Any) -> Network:
                 continue
             if kind in _WITH_WEIGHTS:
                 found = (constants.get(tensor.index) for tensor in inputs[1:])
-                weights |= {tensor.index: tensor for tensor in found if tensor}
+                weights += [tensor for tensor in found if tensor]
             activation = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
             operations = _operations(kind, inputs, outputs[0], operator.builtinOptions)
             operators.append(
@@ -306,7 +310,7 @@ def _network(model: Any, schema: Any) -> Network:
             operators=tuple(operators),
             inputs=tuple(tensors[number] for number in graph.inputs),
             outputs=tuple(tensors[number] for number in graph.outputs),
-            weights=tuple(weights.values()),
+            weights=tuple(weights),
             widening=frozenset(widening),
         )
     except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:

@@ -64,7 +64,15 @@ def measure_layers(
     path = model.files.get(variant)
     if path is None or path.suffix != ".tflite":
         raise SettingError(f"{model.name}: no variant {variant} among those built; ask for it too")
-    flatbuffer = read_model_file(path).flatbuffer
+    try:
+        return _measure(model, variant, read_model_file(path).flatbuffer, threads, say, limit_s)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: the time of its layers cannot be measured: {error}") from error
+
+
+def _measure(
+    model: BuiltModel, variant: str, flatbuffer: bytes, threads: int, say: Say, limit_s: float
+) -> LayerTimes:
     network = read_network(flatbuffer)
     crop = as_input(model.crops()[0], network.inputs[0])
     count = len(network.operators)

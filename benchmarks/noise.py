@@ -58,7 +58,12 @@ def measure_noise(
     crops = model.crops()
     # They lie in the order of their classes.
     crops = crops[np.unique(np.linspace(0, len(crops) - 1, _CROPS).round().astype(int))]
-    tensors, unmatched = compare_tensors(true_file, file, crops, say)
+    try:
+        tensors, unmatched = compare_tensors(true_file, file, crops, say)
+    except ModelFileError as error:
+        raise ModelFileError(
+            f"{model.name}: {quantised} cannot be held against {reference}: {error}"
+        ) from error
     return QuantisationNoise(
         model=model.name,
         variant=quantised,
