@@ -37,7 +37,7 @@ KINDS = (FLOAT32, INT8, UINT8)
 
 _INPUT = "crop"
 
-# The libraries that make these files raise no error of their own.
+# What the libraries that make these files raise, besides what is theirs.
 _LIBRARY_ERRORS = (
     AssertionError,
     AttributeError,
@@ -127,6 +127,7 @@ def _quantise(model: BuiltModel, source: Path, kind: str, say: Say) -> bytes:
     _need(target, "onnxruntime", "onnx")
     say(f"{model.name}: quantising the ONNX network to {kind}")
     with tensorflow_kept_quiet(), tempfile.TemporaryDirectory() as folder:
+        from onnxruntime.capi import onnxruntime_pybind11_state as runtime
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -143,7 +144,14 @@ def _quantise(model: BuiltModel, source: Path, kind: str, say: Say) -> bytes:
                 activation_type=QuantType.QUInt8 if kind == UINT8 else QuantType.QInt8,
                 weight_type=QuantType.QInt8,
             )
-        except _LIBRARY_ERRORS as error:
+        except (
+            *_LIBRARY_ERRORS,
+            runtime.Fail,
+            runtime.InvalidArgument,
+            runtime.InvalidGraph,
+            runtime.NotImplemented,
+            runtime.RuntimeException,
+        ) as error:
             raise ConversionError(
                 f"{source}: ONNX Runtime cannot quantise this network ({reason_of(error)}); "
                 f"it is compared without {kind}"
