@@ -7,11 +7,13 @@ numbers (Lin, Talathi and Annapureddy 2016, *Fixed Point Quantization of Deep Co
     SQNR = 10 log10( sum x² / sum (x - y)² )   decibels
 
 That tells how far the error has grown, not where it comes from: it is carried along, and a layer may lessen
-it. So each step is also run by itself, given the reference's values at its inputs.
+it. So each step is also run by itself, in both networks with the same input: the reference's values, rounded
+as the quantised network stores them. The noise that is then in its output is of its own making.
 """
 
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -110,13 +112,8 @@ def compare_tensors(
         raise ModelFileError("the two variants have no layer in common; compare variants of one network")
     true_whole, whole = _Kept(true_file), _Kept(file)
     true_input, whole_input = true_network.inputs[0], network.inputs[0]
-    inputs = {operator.index: network.activations(operator) for operator in matched}
-    steps = {
-        index: _Kept(cut_out(file, index, index))
-        for index, tensors in inputs.items()
-        if all(tensor.index in partners for tensor in tensors)
-    }
-    signal, noise, step_noise = np.full((3, len(crops), len(matched)), _NAN)
+    steps = _steps(true_file, file, true_network, network, partners)
+    signal, noise, step_signal, step_noise = np.full((4, len(crops), len(matched)), _NAN)
     for row, crop in enumerate(crops):
         say(f"noise of each layer: crop {row + 1} of {len(crops)}")
         true_whole.run({true_input: as_input(crop, true_input)})
@@ -125,14 +122,11 @@ def compare_tensors(
             right = true_whole.values(partners[operator.output.index])
             signal[row, column] = np.sum(right**2)
             noise[row, column] = np.sum((right - whole.values(operator.output)) ** 2)
-            step = steps.get(operator.index)
-            if step is not None:
-                given = {tensor: partners[tensor.index] for tensor in inputs[operator.index]}
-                step.run(
-                    {tensor: quantise(true_whole.values(twin), tensor) for tensor, twin in given.items()}
-                )
-                step_noise[row, column] = np.sum((right - step.values(operator.output)) ** 2)
-    whole_db, step_db = sqnr(signal, noise), sqnr(signal, step_noise)
+            if operator.index in steps:
+                right, answer = steps[operator.index].outputs(true_whole)
+                step_signal[row, column] = np.sum(right**2)
+                step_noise[row, column] = np.sum((right - answer) ** 2)
+    whole_db, step_db = sqnr(signal, noise), sqnr(step_signal, step_noise)
     tensors = tuple(
         TensorNoise(operator.index, operator.kind, operator.layer, operator.output.shape, *decibels)
         for operator, *decibels in zip(matched, whole_db, step_db, strict=True)
@@ -207,8 +201,37 @@ def quantise(values: Values, tensor: Tensor) -> NDArray[Any]:
     return np.clip(np.rint(values / tensor.scale) + tensor.zero_point, ends.min, ends.max).astype(dtype)
 
 
+def dequantise(stored: NDArray[Any], tensor: Tensor) -> Values:
+    """The numbers that a tensor's stored values stand for."""
+    values = stored.astype(np.float64)
+    return values if tensor.scale is None else (values - tensor.zero_point) * tensor.scale
+
+
 def _looks(operator: Operator) -> tuple[str, str, tuple[int, ...]]:
     return operator.kind, operator.activation, operator.output.shape
+
+
+def _steps(
+    true_file: bytes, file: bytes, true_network: Network, network: Network, partners: dict[int, Tensor]
+) -> "dict[int, _Step]":
+    """Those operators of the quantised network, by index, whose inputs and output have counterparts."""
+    made_by = {operator.output: operator for operator in true_network.operators}
+    steps = {}
+    for operator in network.operators:
+        inputs = {one: partners[one.index] for one in network.activations(operator) if one.index in partners}
+        if operator.output.index not in partners or len(inputs) < len(network.activations(operator)):
+            continue
+        true_step = None
+        if operator.kind not in _CONVERSIONS:
+            true_operator = made_by[partners[operator.output.index]]
+            if set(inputs.values()) != set(true_network.activations(true_operator)):
+                continue
+            true_step = _Kept(cut_out(true_file, true_operator.index, true_operator.index))
+        step = _Kept(cut_out(file, operator.index, operator.index))
+        steps[operator.index] = _Step(
+            inputs, partners[operator.output.index], operator.output, true_step, step
+        )
+    return steps
 
 
 class _Kept:
@@ -239,5 +262,28 @@ class _Kept:
 
     def values(self, tensor: Tensor) -> Values:
         """What a tensor stands for, as numbers."""
-        stored: Values = self._interpreter.get_tensor(tensor.index).astype(np.float64)
-        return stored if tensor.scale is None else (stored - tensor.zero_point) * tensor.scale
+        return dequantise(self._interpreter.get_tensor(tensor.index), tensor)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An operator alone. ``inputs``: its own to the reference's; ``true_step``: None for the identity."""
+
+    inputs: dict[Tensor, Tensor]
+    true_output: Tensor
+    output: Tensor
+    true_step: _Kept | None
+    step: _Kept
+
+    def outputs(self, true_whole: _Kept) -> tuple[Values, Values]:
+        """What the reference's operator and this one give for what the whole reference now holds."""
+        stored = {tensor: quantise(true_whole.values(twin), tensor) for tensor, twin in self.inputs.items()}
+        given = {tensor: dequantise(values, tensor) for tensor, values in stored.items()}
+        self.step.run(stored)
+        answer = self.step.values(self.output)
+        if self.true_step is None:
+            return next(iter(given.values())), answer
+        self.true_step.run(
+            {self.inputs[tensor]: values.astype(np.float32) for tensor, values in given.items()}
+        )
+        return self.true_step.values(self.true_output), answer
