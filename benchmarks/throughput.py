@@ -91,11 +91,11 @@ def measure_all(
         unmeasured.append(Unmeasured(_SECTION, "real fields", _NO_COLLECTION, failed=False))
     for source in dict.fromkeys(sources or SOURCES):
         for cells in dict.fromkeys(cells_per_frame):
-            say(f"{source} fields, {cells} cells a frame")
+            what = _scene(source, cells)
+            say(what)
             try:
                 measured.append(measure_throughput(source, cells, frames, model, data))
             except HematoVisionError as error:
-                what = f"{source} fields, {cells} cells a frame"
                 unmeasured.append(Unmeasured(_SECTION, what, str(error), failed=True))
     return measured, unmeasured
 
@@ -130,7 +130,7 @@ def measure_throughput(
         fields = Path(folder) / "fields.npy"
         np.save(fields, np.stack(_images(source, cells_per_frame, data)))
         figures = _run(
-            f"{source} fields with {cells_per_frame} cells a frame",
+            _scene(source, cells_per_frame),
             {
                 "fields": str(fields),
                 "um_per_pixel": FIELD_UM_PER_PIXEL,
@@ -167,6 +167,10 @@ def _draw_field(leukocytes: int, seed: int) -> PhantomFrame:
         smear, [(str(name), (float(x), float(y))) for name, (x, y) in zip(names, chosen, strict=True)]
     )
     return Microscope(slide, *FIELD_SIZE, seed=seed).look(Pose(size_um[0] / 2, size_um[1] / 2))
+
+
+def _scene(source: str, cells: int) -> str:
+    return f"{source} fields, {cells} {'cell' if cells == 1 else 'cells'} a frame"
 
 
 def _images(source: str, leukocytes: int, data: Path | None) -> list[RGBImage]:

@@ -11,6 +11,7 @@ from benchmarks.report import measuring
 from benchmarks.throughput import CELLS_PER_FRAME, FRAMES, MIN_FRAMES, SOURCES, measure_all
 from benchmarks.variants import VARIANT_NAMES, open_models
 from edge.classifier import default_model_path
+from hematovision.model_file import read_model_file
 
 
 @click.command()
@@ -66,10 +67,10 @@ def throughput(
     counted: once as fast as they are taken, once as by a camera of 30 frames a second. Exit status 1 where
     something could not be measured.
     """
+    path = model or default_model_path()
+    read_model_file(path)  # a .keras file would be opened too, and variants made of it
     with measuring(out, force) as run:
         with progress() as say:
-            (opened,), unmeasured = open_models(
-                [model or default_model_path()], VARIANT_NAMES, (), cache_folder(), say
-            )
-            measured, failed = measure_all(sources, cells_per_frame, frames, model, data, say)
+            (opened,), unmeasured = open_models([path], VARIANT_NAMES, (), cache_folder(), say)
+            measured, failed = measure_all(sources, cells_per_frame, frames, path, data, say)
         run.conclude(variants=opened.variants, throughput=measured, unmeasured=[*unmeasured, *failed])
