@@ -27,12 +27,11 @@ def accuracy(models: AskedModels, sets: tuple[str, ...], out: Path | None, force
             "no DATA given and HEMATOVISION_DATA is not set: give data sets, or set it to the folder of "
             f"{', '.join(DEFAULT_DATA)}"
         )
-    with measuring(out, force) as run:
-        with progress() as say:
-            opened, unmeasured = models.open(say)
-            measured, failed = measure_accuracy(opened, sets, say)
-        run.conclude(
-            variants=[variant for model in opened for variant in model.variants],
-            accuracy=measured,
-            unmeasured=[*unmeasured, *failed],
-        )
+    with measuring(out, force) as run, progress() as say:
+        opened, not_built = models.open(say)
+        measured, unmeasured = measure_accuracy(opened, sets, say)
+    run.conclude(
+        variants=[variant for model in opened for variant in model.variants],
+        accuracy=measured,
+        unmeasured=[*not_built, *unmeasured],
+    )
