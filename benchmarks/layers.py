@@ -187,7 +187,7 @@ def _method(rounds: int, uncounted: Sequence[str]) -> str:
     method = (
         "Time of the network cut after the operator, less that of the network cut before it: medians of "
         f"{rounds} rounds, in each the fastest of {_INVOCATIONS - 1} invocations. The first operator bears "
-        "the fixed cost of an invocation, nothing can be fused across a cut, and noise leaves some "
+        "the fixed cost of an invocation, a cut keeps operators from being fused, and noise leaves some "
         "differences negative."
     )
     if uncounted:

@@ -205,9 +205,9 @@ class Accuracy:
 class TensorNoise:
     """Signal-to-quantisation-noise ratio of one tensor, in decibels, over the crops that were shown.
 
-    ``sqnr_db``: in the network as it runs. ``step_db``: of the same operator alone, given the same input as the
-    reference's, so of the noise that this step brings. Both with intervals from resampling crops; NaN where
-    there is no noise at all, or no signal. ``index``: place in the order of execution.
+    ``sqnr_db``: in the network as it runs. ``step_db``: of the same operator alone, given the same input as
+    the reference's, so of the noise that this step brings. Both with intervals from resampling crops; NaN
+    where there is no noise at all, or no signal. ``index``: place in the order of execution.
     """
 
     index: int
