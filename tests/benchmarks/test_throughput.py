@@ -143,6 +143,14 @@ def test_without_a_leukocyte_nothing_is_named() -> None:
     assert result.looked_at > 0
 
 
+@pytest.mark.data
+def test_of_real_fields_too_every_look_names_every_cell(data_dir: Path) -> None:
+    result = measure_throughput(REAL, 1, MIN_FRAMES, None, data_dir / "kaggle-blood-cells")
+    assert (result.source, result.cells_per_frame) == (REAL, 1)
+    assert result.named == result.cells_in_view == result.looked_at > 0
+    assert result.named_per_frame == 1
+
+
 def test_each_cell_of_each_showing_is_counted_once(
     drawn: list[PhantomFrame], classifier: TimedClassifier
 ) -> None:
