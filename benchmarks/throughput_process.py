@@ -28,8 +28,8 @@ from hematovision.errors import HematoVisionError
 from hematovision.images import RGBImage
 from hematovision.model_file import read_model_file
 
-#: Frames for which a field is held: the first, by which the slide has moved, is skipped; in each of the others
-#: all cells are named, and with the last of them they are counted.
+#: Frames for which a field is held: the first, by which the slide has moved, is skipped; in each of the
+#: others all cells are named, and with the last of them they are counted.
 HELD = 1 + AGREEING_LOOKS
 #: Frames a second of the camera that is played, and for how many at most: ten seconds.
 CAMERA_FPS, OFFERED = 30.0, 300
