@@ -1,6 +1,8 @@
 """Figures of timed invocations, against NumPy's and SciPy's."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,12 +31,13 @@ def test_figures_are_numpys() -> None:
 @pytest.mark.parametrize("figure", ["mean", "p50", "p90", "p99"])
 def test_intervals_are_those_of_scipys_bootstrap_of_whole_turns(figure: str) -> None:
     turns = turns_of()
-    statistic = {
+    statistics: dict[str, Callable[..., Any]] = {
         "mean": np.mean,
         "p50": np.median,
         "p90": lambda times: np.percentile(times, 90),
         "p99": lambda times: np.percentile(times, 99),
-    }[figure]
+    }
+    statistic = statistics[figure]
     scipys = bootstrap(
         (np.arange(len(turns)),),
         lambda drawn: statistic(turns[drawn]),
