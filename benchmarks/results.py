@@ -133,7 +133,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class LayerTime:
-    """One operator of a network: its place, what it is, the name of its output, multiply-adds, its time."""
+    """One operator of a network: its place, what it is, its layer's short name, operations, and its time.
+
+    Times and shares add up to the whole; noise can make those of a short operator negative.
+    """
 
     index: int
     operator: str
