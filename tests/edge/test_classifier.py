@@ -181,3 +181,14 @@ def test_a_missing_default_model_says_what_to_give(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("edge.classifier.files", lambda package: tmp_path)
     with pytest.raises(ModelFileError, match="give one with --model"):
         default_model_path()
+
+
+def test_an_interpreter_made_elsewhere_is_run_by_the_same_code(
+    model_path: Path, classifier: Classifier
+) -> None:
+    model = read_model_file(model_path)
+    loaded = load_interpreter(model.flatbuffer, threads=1, xnnpack=False)
+    given = Classifier(model, loaded=loaded)
+    assert given.loaded is loaded
+    crops = crops_of(*COLORS.values())
+    np.testing.assert_allclose(given.logits(crops), classifier.logits(crops), atol=0.1)

@@ -100,3 +100,13 @@ def test_a_broken_installation_is_told_and_not_replaced_by_the_other_runtime(
 def test_no_threads_is_no_setting(int8_flatbuffer: bytes) -> None:
     with pytest.raises(SettingError, match="0 threads"):
         load_interpreter(int8_flatbuffer, threads=0)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_without_xnnpack_no_operator_is_delegated_to_it(name: str, float32_flatbuffer: bytes) -> None:
+    def operators(xnnpack: bool) -> set[str]:
+        loaded = load_interpreter(float32_flatbuffer, name, threads=1, xnnpack=xnnpack)
+        return {operator["op_name"] for operator in loaded.interpreter._get_ops_details()}
+
+    assert "DELEGATE" in operators(xnnpack=True)
+    assert "DELEGATE" not in operators(xnnpack=False)
