@@ -23,18 +23,31 @@ _RUNTIMES = ("litert", "tflite-runtime", "tensorflow", "keras")
 
 def tables(report: Report) -> list[TextTable]:
     """Those of the sections that are filled, the summary first."""
-    found = [_summary(report)] if report.latency or report.accuracy else []
-    if report.latency:
-        found += [_times(report.latency, report), _costs(report.latency, report)]
-    for name in dict.fromkeys(row.evaluation.name for row in report.accuracy):
-        found += _accuracy(name, [row for row in report.accuracy if row.evaluation.name == name], report)
-    found += [_layers(one, report) for one in report.layers]
-    found += [_noise(one, report) for one in report.noise]
-    if report.throughput:
-        found += [_throughput(report.throughput), _steps(report.throughput)]
-    if report.peers:
-        found.append(_peers(report))
-    return [table for table in found if table.rows]
+    return [table for tables in sections(report).values() for table in tables]
+
+
+def sections(report: Report, whole: bool = False) -> dict[str, list[TextTable]]:
+    """The tables that have rows, by section of the report; ``whole``: with what a terminal has no room for,
+    intervals in the summary and every operator."""
+    count = None if whole else _LAYERS_SHOWN
+    sets = dict.fromkeys(row.evaluation.name for row in report.accuracy)
+    found = {
+        "summary": [_summary(report, whole)] if report.latency or report.accuracy else [],
+        "latency": [_times(report.latency, report), _costs(report.latency, report)],
+        "accuracy": [
+            table
+            for name in sets
+            for table in _accuracy(
+                name, [row for row in report.accuracy if row.evaluation.name == name], report
+            )
+        ],
+        "layers": [_layers(one, report, count) for one in report.layers],
+        "noise": [_noise(one, report, whole) for one in report.noise],
+        "throughput": [_throughput(report.throughput), _steps(report.throughput)],
+        "peers": [_peers(report)],
+    }
+    filled = {section: [table for table in tables if table.rows] for section, tables in found.items()}
+    return {section: tables for section, tables in filled.items() if tables}
 
 
 def runtime_of(latency: Latency) -> str:
@@ -64,7 +77,7 @@ def _name(report: Report, model: str, variant: str) -> str:
     return f"{model} {variant}" if len(models) > 1 else variant
 
 
-def _summary(report: Report) -> TextTable:
+def _summary(report: Report, whole: bool) -> TextTable:
     timed = {(row.model, row.variant): row for row in device_choice(report)}
     scored = {(row.model, row.variant, row.evaluation.name): row for row in report.accuracy}
     sets = list(dict.fromkeys(row.evaluation.name for row in report.accuracy))
@@ -78,7 +91,7 @@ def _summary(report: Report) -> TextTable:
                 _with_threads(latency) if latency else NONE,
                 estimate(latency.p50_ms) if latency else NONE,
                 estimate(latency.ratio) if latency else NONE,
-                *(f"{100 * row.evaluation.files.accuracy.value:.1f}" if row else NONE for row in of_sets),
+                *(_accuracy_cell(row, whole) for row in of_sets),
                 f"{variant.file_bytes / _MIB:.1f}",
                 number(latency.peak_mib) if latency else NONE,
             )
@@ -96,17 +109,25 @@ def _summary(report: Report) -> TextTable:
         ),
         tuple(rows),
         names=2,
-        caption=f"Of one crop at a time; in brackets 95 % intervals.{_ratio_caption(report)} In %: accuracy. "
-        "Peak: memory of a fresh process.",
+        caption="Of one crop at a time; in brackets 95 % intervals."
+        + _ratio_caption(report.latency, report)
+        + " In %: accuracy. Peak: memory of a fresh process.",
     )
+
+
+def _accuracy_cell(row: Accuracy | None, whole: bool) -> str:
+    if row is None:
+        return NONE
+    accuracy = row.evaluation.files.accuracy
+    return percent(accuracy) if whole else f"{100 * accuracy.value:.1f}"
 
 
 def _with_threads(row: Latency) -> str:
     return runtime_of(row) if row.threads == 1 else f"{runtime_of(row)}, {row.threads} threads"
 
 
-def _ratio_caption(report: Report) -> str:
-    reference = reference_of(report.latency)
+def _ratio_caption(rows: Iterable[Latency], report: Report) -> str:
+    reference = reference_of(rows)
     if reference is None:
         return ""
     return f" Ratio: to {_name(report, reference.model, reference.variant)} on {_with_threads(reference)}."
@@ -115,7 +136,7 @@ def _ratio_caption(report: Report) -> str:
 def reference_of(rows: Iterable[Latency]) -> Latency | None:
     """The contender that ratios are to: the one whose own is 1, with nothing to either side."""
     for row in rows:
-        if row.ratio is not None and row.ratio.value == row.ratio.low == row.ratio.high == 1:
+        if row.ratio is not None and row.ratio.value == 1 and not row.ratio.low < row.ratio.high:
             return row
     return None
 
@@ -141,7 +162,7 @@ def _times(rows: Sequence[Latency], report: Report) -> TextTable:
             for row in rows
         ),
         names=2,
-        caption=_ratio_caption(report).strip(),
+        caption=_ratio_caption(report.latency, report).strip(),
     )
 
 
@@ -247,8 +268,8 @@ def _declined(row: Accuracy) -> Estimate:
     return Estimate(1 - coverage.value, 1 - coverage.high, 1 - coverage.low)
 
 
-def _layers(times: LayerTimes, report: Report) -> TextTable:
-    longest = sorted(times.layers, key=lambda layer: -layer.share)[:_LAYERS_SHOWN]
+def _layers(times: LayerTimes, report: Report, count: int | None) -> TextTable:
+    longest = sorted(times.layers, key=lambda layer: -layer.share)[:count]
     return TextTable(
         f"Where {_name(report, times.model, times.variant)} spends its {number(times.whole_ms)} ms",
         ("operator", "output", "number", "shape", "MOP", "ms", "share, %"),
@@ -271,13 +292,13 @@ def _layers(times: LayerTimes, report: Report) -> TextTable:
     )
 
 
-def _noise(noise: QuantisationNoise, report: Report) -> TextTable:
+def _noise(noise: QuantisationNoise, report: Report, whole: bool) -> TextTable:
     by_output = {tensor.output: tensor for tensor in noise.tensors}
-    worst = [by_output[output] for output in noise.worst]
+    shown = list(noise.tensors) if whole else [by_output[output] for output in noise.worst]
     last = noise.tensors[-1] if noise.tensors else None
+    which = "In order of execution" if whole else f"The steps that bring most noise, of {len(noise.tensors)}"
     caption = (
-        f"The steps that bring most noise, of {len(noise.tensors)}, over {noise.crops} crops. Of its own: "
-        f"given the inputs of {noise.reference}."
+        f"{which}, over {noise.crops} crops. Of its own: given the inputs of {noise.reference}."
     )
     if last is not None:
         caption += f" At the end, {last.output}: {estimate(last.sqnr_db, places=1)} dB."
@@ -296,7 +317,7 @@ def _noise(noise: QuantisationNoise, report: Report) -> TextTable:
                 estimate(tensor.step_db, places=1),
                 estimate(tensor.sqnr_db, places=1),
             )
-            for tensor in worst
+            for tensor in shown
         ),
         names=2,
         caption=caption,
@@ -368,7 +389,7 @@ def _peers(report: Report) -> TextTable:
         latency = peer.latency
         rows.append(
             (
-                peer.name,
+                _name(report, peer.model, peer.name),
                 peer.what,
                 str(peer.threads),
                 f"{100 * peer.agreement:.1f}",
@@ -393,7 +414,8 @@ def _peers(report: Report) -> TextTable:
         tuple(rows),
         names=2,
         caption=f"Answers to {' or '.join(cells)} cells are held against ours first; what answers otherwise "
-        "is wrong, and not timed." + _ratio_caption(report),
+        "is wrong, and not timed."
+        + _ratio_caption((peer.latency for peer in report.peers if peer.latency), report),
     )
 
 

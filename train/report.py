@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
@@ -168,14 +169,19 @@ def draw_confusion(evaluations: Sequence[Evaluation], path: Path) -> None:
     for axes, evaluation in zip(
         np.atleast_1d(figure.subplots(1, len(evaluations))), evaluations, strict=True
     ):
-        counts = np.array(evaluation.files.confusion)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(*counts.shape):
-            shade = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade)
-        answers = (*CLASS_NAMES, "not found")
-        axes.set_xticks(range(len(answers)), answers, rotation=30, ha="right")
-        axes.set_yticks(range(len(CLASS_NAMES)), CLASS_NAMES)
-        axes.set(xlabel="answer", ylabel="truth", title=evaluation.name)
+        draw_confusion_matrix(axes, evaluation.files.confusion, evaluation.name)
     figure.savefig(path, dpi=120)
+
+
+def draw_confusion_matrix(axes: Axes, confusion: Sequence[Sequence[int]], title: str) -> None:
+    """Counts (4, 5) of `Scores.confusion`, shaded by the share of each truth."""
+    counts = np.array(confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        shade = "#fdfdfd" if shares[row, column] > 0.5 else "#000000"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade)
+    answers = (*CLASS_NAMES, "not found")
+    axes.set_xticks(range(len(answers)), answers, rotation=30, ha="right")
+    axes.set_yticks(range(len(CLASS_NAMES)), CLASS_NAMES)
+    axes.set(xlabel="answer", ylabel="truth", title=title)
