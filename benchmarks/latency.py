@@ -28,7 +28,7 @@ from hematovision.errors import HematoVisionError, SettingError, StoreError
 ASKED, LIMIT_S = 200, 10.0
 #: Turns of each contender.
 ROUNDS = 20
-_UNTIMED = 3
+_UNTIMED = 5
 _SEED = 0
 _SECTION = "latency"
 

@@ -30,7 +30,7 @@ from hematovision.errors import HematoVisionError, ModelFileError
 DISTURBED_SHARE = 0.05
 
 # Untimed invocations end after this time even if fewer than asked were done: a slow network is warm by then.
-_UNTIMED_S = 0.1
+_UNTIMED_S = 0.05
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
