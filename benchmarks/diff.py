@@ -3,28 +3,24 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from enum import Enum
 from typing import TypeVar
 
-import numpy as np
-
+from benchmarks.change import (
+    Verdict,
+    change_text,
+    difference,
+    judge_exact,
+    judge_time,
+    paired_difference,
+    relative_change,
+    same_cells,
+)
 from benchmarks.report_tables import reference_of, runtime_of
 from benchmarks.results import Accuracy, Estimate, Latency, Machine, Peer, Report
 from hematovision.errors import SettingError
-from train.evaluate import RESAMPLINGS, Interval
-
-# So that a point lost keeps a limit of one point, whatever the rounding of the subtraction.
-_ROUNDING = 1e-9
+from train.evaluate import Interval
 
 _Row = TypeVar("_Row")
-
-
-class Verdict(Enum):
-    """What a limit says of a change."""
-
-    KEPT = "kept"
-    PAST = "past"
-    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)
@@ -153,85 +149,6 @@ def compare(a: Report, b: Report, limits: Limits) -> Difference:
     )
 
 
-def judge_time(change: Estimate, limit: float) -> Verdict:
-    """Whether a change of time, in per cent with its 95 % interval, keeps a limit in per cent.
-
-    Past it only with all of the interval, so that noise does not fail a run: one that is just at the limit
-    fails in 1 of 40. Kept only by an interval that is all below the limit, or that reaches no further than
-    the limit to either side of the change, so that no run passes because it was too short to tell: what is
-    slower by twice the limit fails. Anything else is undecided.
-    """
-    if not (math.isfinite(change.low) and math.isfinite(change.high)):
-        return Verdict.UNDECIDED
-    if change.low > limit:
-        return Verdict.PAST
-    precise = (change.high - change.low) / 2 <= limit
-    return Verdict.KEPT if precise or change.high <= limit else Verdict.UNDECIDED
-
-
-def judge_exact(change: Estimate, limit: float) -> Verdict:
-    """Whether a change without an interval, in per cent, keeps a limit in per cent."""
-    if not math.isfinite(change.value):
-        return Verdict.UNDECIDED
-    return Verdict.PAST if change.value > limit + _ROUNDING else Verdict.KEPT
-
-
-def relative_change(a: Estimate, b: Estimate) -> Estimate:
-    """B over A less 1, in per cent, of two independent estimates of something above 0.
-
-    The interval recovers the variances of the logarithms from the two intervals: MOVER (Zou and Donner,
-    Statistics in Medicine 27, 2008). NaN where something is not known or not above 0.
-    """
-    if not (a.value > 0 and b.value > 0):
-        return _NOTHING
-    log = difference(_logarithm(a), _logarithm(b))
-    return Estimate(*(100 * math.expm1(one) for one in (log.value, log.low, log.high)))
-
-
-def _logarithm(of: Estimate) -> Estimate:
-    return Estimate(*(math.log(one) if one > 0 else math.nan for one in (of.value, of.low, of.high)))
-
-
-def difference(a: Estimate, b: Estimate) -> Estimate:
-    """B less A of two independent estimates, its interval by MOVER (see `relative_change`)."""
-    value = b.value - a.value
-    below = math.hypot(b.value - b.low, a.high - a.value)
-    above = math.hypot(b.high - b.value, a.value - a.low)
-    return Estimate(value, value - below, value + above)
-
-
-def paired_difference(a: Accuracy, b: Accuracy, seed: int = 0) -> Estimate:
-    """Accuracy of B less A's on the same cells, by file, with its interval from resampling originals."""
-    right_a, files = np.array(a.right_per_original, dtype=np.float64).T
-    gained = np.array(b.right_per_original, dtype=np.float64)[:, 0] - right_a
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(files), np.full(len(files), 1 / len(files)), RESAMPLINGS)
-    low, high = np.percentile((draws @ gained) / (draws @ files), [2.5, 97.5])
-    return Estimate(float(gained.sum() / files.sum()), float(low), float(high))
-
-
-def same_cells(a: Accuracy, b: Accuracy) -> bool:
-    """Whether two evaluations are of the same cells, so that they can be compared in pairs."""
-    files = [[count for _, count in row.right_per_original] for row in (a, b)]
-    return a.cells_sha256 == b.cells_sha256 and files[0] == files[1] and bool(files[0])
-
-
-def change_text(change: Estimate, unit: str) -> str:
-    """A change with its sign and interval: ``+20.1 % (19.0 to 21.2)``."""
-    if not math.isfinite(change.value):
-        return "–"
-    value, low, high = (_signed(one) for one in (change.value, change.low, change.high))
-    return f"{value} {unit}" + (f" ({low} to {high})" if change.low < change.high else "")
-
-
-def _signed(value: float) -> str:
-    text = f"{value:+.1f}"
-    return text.replace("-", "−") if float(text) else text[1:]
-
-
-_NOTHING = Estimate(math.nan, math.nan, math.nan)
-
-
 class _Rows:
     """The rows of a report by names that both reports share. ``reference``: name of that of the ratios."""
 
@@ -333,8 +250,7 @@ def _accuracy(a: Mapping[str, Accuracy], b: Mapping[str, Accuracy], limit: float
         change = _percent(paired_difference(a[name], b[name])) if paired else difference(before, after)
         verdict = None
         if limit is not None:
-            verdict = Verdict.PAST if change.value < -limit - _ROUNDING else Verdict.KEPT
-            verdict = verdict if paired else Verdict.UNDECIDED
+            verdict = judge_exact(_exact(-change.value), limit) if paired else Verdict.UNDECIDED
         changes.append(Change(name, before, after, change, verdict, "is not of the same cells in both"))
     return Measure("Accuracy, %", "points", tuple(changes))
 

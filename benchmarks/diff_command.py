@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from benchmarks.diff import Difference, Limits, Measure, change_text, compare
+from benchmarks.change import change_text
+from benchmarks.diff import Difference, Limits, Measure, compare
 from benchmarks.report import read_report
 from benchmarks.report_text import machine_lines, title
-from benchmarks.text_table import TextTable, estimate
+from benchmarks.text_table import TextTable, estimate, widen_if_piped
 from hematovision.errors import SettingError
 from train.console import stdout
 
@@ -52,6 +53,7 @@ def diff(
     """
     limits = Limits(slower, accuracy_lost, memory, size)
     reports = read_report(a), read_report(b)
+    widen_if_piped(stdout)
     for letter, path, report in zip("AB", (a, b), reports, strict=True):
         _say(f"{letter}: {path}: {title(report)}", "bold")
         _say(f"   {machine_lines(report)[0]}")

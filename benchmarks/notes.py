@@ -6,36 +6,42 @@ from benchmarks.results import Machine, Report
 _INT8_INSTRUCTIONS = {"avx_vnni": "VNNI", "avx_vnni_int8": "VNNI", "avx512_vnni": "VNNI", "amx_int8": "AMX"}
 #: The same of Arm processors: a Pi 5's Cortex-A76 has it, a Pi 4's A72 and a Zero 2 W's A53 do not.
 _ARM_DOT_PRODUCT = "asimddp"
+_X86 = ("x86", "i686", "AMD64")
 
 
 def notes(report: Report) -> list[str]:
     """The notes that hold for this report, the weightiest first."""
-    return [*_of_machine(report.machine, timed=_is_timed(report)), *_of_figures(report)]
+    return [*(_of_machine(report) if _is_timed(report) else ()), *_of_figures(report)]
 
 
 def _is_timed(report: Report) -> bool:
     return bool(report.latency or report.layers or report.throughput or report.peers)
 
 
-def _of_machine(machine: Machine, timed: bool) -> list[str]:
-    if not timed:
-        return []
-    sentences = []
-    if machine.architecture in ("x86_64", "AMD64", "i686"):
+def _compares_int8(report: Report) -> bool:
+    variants = {row.variant for row in report.latency} | {row.variant for row in report.layers}
+    variants |= {peer.latency.variant for peer in report.peers if peer.latency is not None}
+    return any("int8" in name for name in variants) and any("int8" not in name for name in variants)
+
+
+def _of_machine(report: Report) -> list[str]:
+    machine, sentences = report.machine, []
+    on_pi = machine.board is not None and "Raspberry Pi" in machine.board
+    if machine.architecture.startswith(_X86) and _compares_int8(report):
         sentences.append(_x86_note(machine))
-    elif machine.board is None or "Raspberry Pi" not in machine.board:
+    elif not on_pi:
         sentences.append(
             "These times are this machine's. They say nothing of a Raspberry Pi: run the same command there."
         )
-    elif _ARM_DOT_PRODUCT not in machine.features:
+    elif _ARM_DOT_PRODUCT not in machine.features and _compares_int8(report):
         sentences.append(
             f"This processor ({machine.processor}) has no dot-product instructions: int8 gains by moving and "
             "multiplying smaller numbers. What int8 gains here does not carry to a processor that has them."
         )
     if any(state.throttled for state in (machine.before, machine.after)):
         sentences.append(
-            "The firmware has throttled this machine, so its times are not what it can do: mend supply and "
-            "cooling, start it again, and measure again."
+            "The firmware has slowed this machine down, so these times are not what it can do: mend the "
+            "supply or the cooling, start it again, and measure again."
         )
     if machine.disturbed:
         sentences.append(

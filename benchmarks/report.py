@@ -145,7 +145,14 @@ def require_room(folder: Path, force: bool) -> None:
         SettingError: a report is there already and ``force`` is not given, or the folder cannot be written.
         MissingPartError: Matplotlib is not installed.
     """
-    present = [name for name in (JSON, MARKDOWN, HTML, PLOTS) if (folder / name).exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            present = [name for name in (JSON, MARKDOWN, HTML, PLOTS) if (folder / name).exists()]
+    except OSError as error:
+        raise SettingError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
     if present and not force:
         raise SettingError(
             f"{folder}: holds a report already ({', '.join(present)}); give another folder, or --force to "
@@ -156,14 +163,6 @@ def require_room(folder: Path, force: bool) -> None:
             "matplotlib is not installed, and a report has pictures; pip install 'hematovision[bench]' "
             "brings it, or leave --out away"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise SettingError(
-            f"{folder}: cannot be written ({error.strerror}); choose another folder"
-        ) from error
 
 
 def write_report(report: Report, folder: Path, force: bool) -> list[Path]:

@@ -8,11 +8,13 @@ from rich.markup import escape
 from benchmarks.notes import notes
 from benchmarks.report_tables import tables
 from benchmarks.results import MachineState, Report
-from benchmarks.text_table import plain
+from benchmarks.text_table import plain, widen_if_piped
 
 
 def print_report(report: Report, console: Console) -> None:
     """Print a report: what it was measured on, what must be known, the summary, the sections, failures."""
+
+    widen_if_piped(console)
 
     def say(text: str, style: str = "") -> None:
         console.print(escape(text), style=style, highlight=False, soft_wrap=not console.is_terminal)

@@ -14,7 +14,7 @@ from train.evaluate import Interval
 
 #: What stands where there is no figure.
 NONE = "–"
-#: Columns of a table that is piped into a file or another program.
+#: Columns for tables that are piped into a file or another program, which have no width of their own.
 PIPED_WIDTH = 100
 
 _LONG_NAME = 14
@@ -32,15 +32,14 @@ class TextTable:
     caption: str = ""
 
     def print(self, console: Console) -> None:
-        """Print it, at least `PIPED_WIDTH` wide where no terminal sets a width."""
-        width = console.width if console.is_terminal else max(console.width, PIPED_WIDTH)
+        """Print it; where the console is too narrow, figures stand above their intervals."""
         drawn = self._drawn(tight=False)
-        if Measurement.get(console, console.options.update(width=_UNBOUNDED), drawn).maximum > width:
+        if Measurement.get(console, console.options.update(width=_UNBOUNDED), drawn).maximum > console.width:
             drawn = self._drawn(tight=True)
-        console.print(f"[bold]{escape(self.title)}[/]", highlight=False, width=width)
-        console.print(drawn, width=width)
+        console.print(f"[bold]{escape(self.title)}[/]", highlight=False)
+        console.print(drawn)
         if self.caption:
-            console.print(escape(self.caption), highlight=False, width=width)
+            console.print(escape(self.caption), highlight=False)
 
     def _drawn(self, tight: bool) -> Table:
         """The table; a tight one has figures above their intervals, and breaks headings and names."""
@@ -72,6 +71,12 @@ class TextTable:
         lines = [f"## {plain(self.title)}", "", _row(self.headings), f"| {' | '.join(aligned)} |"]
         lines += map(_row, self.rows)
         return [*lines, "", plain(self.caption)] if self.caption else lines
+
+
+def widen_if_piped(console: Console) -> None:
+    """Give a console that is no terminal room for tables; rich would give it 80 columns."""
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
 
 
 def _row(cells: tuple[str, ...]) -> str:

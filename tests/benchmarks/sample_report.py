@@ -322,9 +322,10 @@ def _accuracies(name: str, with_keras: bool, seed: int) -> list[Accuracy]:
         given[strayed] = np.roll(given[strayed], 1, axis=1)
         sure = probabilities(given.astype(np.float32), 0.8)
         right = (sure.argmax(axis=1) == labels) & found
-        agreement, difference = 1 - strayed[known].mean(), (right[known].mean() - keras_right[known].mean())
+        agreement = float(1 - strayed[known].mean())
+        difference = float(right[known].mean() - keras_right[known].mean())
         comparison = Comparison(
-            agreement=Estimate(agreement, max(agreement - 0.006, 0), min(agreement + 0.006, 1)),
+            agreement=Estimate(agreement, agreement - 0.006, min(agreement + 0.006, 1.0)),
             accuracy_difference=Estimate(difference, difference - 0.006, difference + 0.006),
             largest_probability_difference=0.03 + 40 * strays,
             only_keras_right=int((keras_right & ~right)[known].sum()) // copies,
