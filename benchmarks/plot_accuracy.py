@@ -25,7 +25,7 @@ from benchmarks.plot_style import (
     whisker,
 )
 from benchmarks.results import Accuracy, Estimate, Report
-from benchmarks.text_table import number
+from benchmarks.text_table import estimate, number
 from train.report import draw_confusion_matrix
 
 # Smallest range of an axis of accuracy, points: a smaller one would make noise look like a difference.
@@ -79,7 +79,7 @@ def accuracy_latency(report: Report) -> Plot | None:
         1 + 4 * columns,
         1.8 + 2.7 * lines,
         "Bars: 95 % intervals; the variants saw the same cells, so their differences are surer than these.\n"
-        "Faint: the same variant on other runtimes and threads, for accuracy as measured on the first.",
+        "Faint: the same variant on other runtimes or threads; its accuracy was measured once.",
     )
     grid = list(body.subplots(lines, columns, squeeze=False).flat)
     seen = {}
@@ -122,7 +122,7 @@ def accuracy_latency(report: Report) -> Plot | None:
                 capsize=2,
             )
             limits += [limit for limit in (percent.low, percent.high, percent.value) if math.isfinite(limit)]
-            seen[named(report, one.model, one.variant)] = (color, mark)
+            seen[shorten(named(report, one.model, one.variant), 28)] = (color, mark)
         middle, span = (max(limits) + min(limits)) / 2, max(1.15 * (max(limits) - min(limits)), _MIN_SPAN)
         axes.set_ylim(max(middle - span / 2, -0.5), min(middle + span / 2, 100.5))
         axes.set(ylabel="right (top-1), % of cells")
@@ -179,7 +179,7 @@ def accuracy_change(report: Report) -> Plot | None:
         points = Estimate(100 * given.value, 100 * given.low, 100 * given.high)
         reach = max([reach, *(abs(limit) for limit in (points.low, points.high) if math.isfinite(limit))])
         point_at(axes, points, y, *variant_style(one.variant))
-        annotate_right(axes, y, f"{points.value:+.1f}  p = {number(comparison.mcnemar_p, 2)}")
+        annotate_right(axes, y, f"{estimate(given, 100, 1)}; p {number(comparison.mcnemar_p, 2)}")
     axes.set(
         xlabel=f"accuracy less that of {references}, percentage points", xlim=(-1.1 * reach, 1.1 * reach)
     )
@@ -210,7 +210,7 @@ def confusions(report: Report) -> Iterator[Plot]:
                 report,
                 f"Confusion on {shorten(name, 60)}",
                 1 + 3.6 * len(shown),
-                4.2,
+                3.9,
                 "Counts of files, whatever the decline threshold; shade: share of the row",
             )
             panels = body.subplots(1, len(shown), squeeze=False)[0]
@@ -257,7 +257,7 @@ def noise(report: Report) -> Plot | None:
             axes,
             beside,
             [
-                (t.index, t.step_db.value, f"{t.step_db.value:.1f} dB of its own: {t.operator}", t.output)
+                (t.index, t.step_db.high, f"{t.step_db.value:.1f} dB of its own: {t.operator}", t.output)
                 for t in map(by_output.__getitem__, one.worst[:_POINTED_AT])
             ],
         )
@@ -266,7 +266,7 @@ def noise(report: Report) -> Plot | None:
         )
         axes.set(xlabel="operator, number", ylabel="signal to noise, dB")
         axes.grid()
-        axes.legend(fontsize=8)
+    body.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
     alt = "Signal to quantisation noise by layer. " + " ".join(
         f"Worst in {one.variant}: {', '.join(one.worst[:_POINTED_AT])}." for one in runs
     )

@@ -29,61 +29,111 @@ from benchmarks.plot_style import (
     variant_style,
     whisker,
 )
-from benchmarks.report_tables import runtime_of
+from benchmarks.report_tables import device_choice, runtime_of
 from benchmarks.results import Latency, LayerTimes, Report
 from benchmarks.text_table import number
 
 _MIB = 2**20
 _POINTED_AT = 5
+# Smallest range of the axis of memory over time: a smaller one would make noise look like a leak.
+_MIN_SPAN_MIB = 40.0
 # What is drawn of each distribution: a single late invocation would else stretch the axis for all of them.
 _LAST = 99
 _DISTRIBUTION = (
-    "Shape: minimum to 99th percentile (upright line); mark and figure: median, with its 95 % interval"
+    "Shape: minimum to 99th percentile (upright line); mark and figure: median in ms, with its 95 % interval"
 )
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of a plot of distributions: under ``name``, in the colour of ``variant``; ``why`` not timed."""
+    """A line of a plot of distributions: one of each panel, None where there is none, in the colour of
+    ``variant``; ``why`` there is none."""
 
     name: str
     variant: str
-    latency: Latency | None
+    latencies: Sequence[Latency | None]
     why: str = ""
 
 
 def latency(report: Report) -> Plot | None:
-    """Every contender's distribution of times, by runtime and threads."""
+    """Every contender's distribution of times: a row for each variant on each runtime, a panel for each
+    number of threads."""
     if not report.latency:
         return None
-    ranked = sorted(report.latency, key=lambda one: (one.model, variant_rank(one.variant)))
-    rows = [
-        (
-            heading,
-            [
-                _Row(named(report, one.model, one.variant), one.variant, one)
-                for one in ranked
-                if _heading(one) == heading
-            ],
-        )
-        for heading in dict.fromkeys(map(_heading, report.latency))
-    ]
-    lines = len(report.latency) + len(rows)
+    threads = sorted({one.threads for one in report.latency})
+    found = {(runtime_of(one), one.model, one.variant, one.threads): one for one in report.latency}
+    groups = []
+    for runtime in dict.fromkeys(map(runtime_of, report.latency)):
+        variants = {(one.model, one.variant) for one in report.latency if runtime_of(one) == runtime}
+        rows = [
+            _Row(
+                named(report, model, variant),
+                variant,
+                [found.get((runtime, model, variant, count)) for count in threads],
+            )
+            for model, variant in sorted(variants, key=lambda one: (one[0], variant_rank(one[1])))
+        ]
+        groups.append((runtime, rows))
+    lines = sum(1 + len(rows) for _, rows in groups)
     figure, body = new_figure(
-        report, "Time of one crop, by runtime and threads", 8, 1.7 + 0.19 * lines, _DISTRIBUTION
+        report,
+        "Time of one crop, by runtime and threads",
+        min(4.5 + 2 * len(threads), 11),
+        1.8 + 0.19 * lines,
+        _DISTRIBUTION,
     )
-    _distributions(body.subplots(), rows)
+    panels = body.subplots(1, len(threads), sharex=True, sharey=True, squeeze=False)[0]
+    _distributions(panels, groups)
+    for axes, count in zip(panels, threads, strict=True):
+        axes.set_title(threads_of(count))
     fastest = min(report.latency, key=lambda one: one.p50_ms.value)
     alt = (
-        f"Distributions of the time of one crop of {len(report.latency)} contenders, grouped by runtime and "
-        f"threads. The smallest median is {number(fastest.p50_ms.value)} ms, of "
-        f"{named(report, fastest.model, fastest.variant)} on {_heading(fastest)}."
+        f"Distributions of the time of one crop of {len(report.latency)} contenders, by runtime and threads. "
+        f"The smallest median is {number(fastest.p50_ms.value)} ms, of "
+        f"{named(report, fastest.model, fastest.variant)} on {runtime_of(fastest)}, "
+        f"{threads_of(fastest.threads)}."
     )
     return Plot("latency", alt, figure)
 
 
-def _heading(latency: Latency) -> str:
-    return f"{runtime_of(latency)}, {threads_of(latency.threads)}"
+def latency_spread(report: Report) -> Plot | None:
+    """Cumulated shares of invocations by time over the median, so that what spans decades can be compared."""
+    rows = device_choice(report)
+    if not rows:
+        return None
+    rows.sort(key=lambda one: (one.model, variant_rank(one.variant)))
+    figure, body = new_figure(
+        report,
+        "How much the time of one crop varies",
+        8,
+        4.2,
+        "Of each variant on the runtime that a device would take; up to its 99th percentile",
+    )
+    axes = body.subplots()
+    for one in rows:
+        color, mark = variant_style(one.variant)
+        median = one.quantiles_ms[50]
+        axes.plot(
+            [ms / median for ms in one.quantiles_ms[: _LAST + 1]],
+            range(_LAST + 1),
+            color=color,
+            marker=mark,
+            markevery=[10, 25, 50, 75, 90, _LAST],
+            markeredgecolor=INK,
+            markeredgewidth=0.5,
+            markersize=5,
+            linewidth=1.4,
+            label=f"{shorten(named(report, one.model, one.variant), 30)}: median {number(median)} ms on "
+            f"{runtime_of(one)}, {threads_of(one.threads)}",
+        )
+    axes.set(xlabel="time over its own median", ylabel="share of invocations, %", ylim=(0, 102))
+    axes.grid()
+    axes.legend(fontsize=8, loc="lower right")
+    p99s = (
+        f"{named(report, one.model, one.variant)} {one.quantiles_ms[99] / one.quantiles_ms[50]:.2f}"
+        for one in rows
+    )
+    return Plot("latency-spread", f"99th percentile over the median: {', '.join(p99s)}.", figure)
 
 
 def peers(report: Report) -> Plot | None:
@@ -91,37 +141,44 @@ def peers(report: Report) -> Plot | None:
     if not report.peers:
         return None
     rows = [
-        _Row(
-            f"{shorten(named(report, one.model, one.name), 40)}, {threads_of(one.threads)}",
-            one.ours,
-            one.latency,
-            f"not timed: the class that {one.ours} gives in {one.agreement:.0%} of {one.cells} cells",
+        (
+            one.latency.p50_ms.value if one.latency else math.inf,
+            _Row(
+                f"{shorten(named(report, one.model, one.name), 34)}, {threads_of(one.threads)}",
+                one.ours,
+                [one.latency],
+                f"not timed: agrees with {one.ours} on {100 * one.agreement:.0f} % of {one.cells} cells",
+            ),
         )
         for one in report.peers
     ]
-    rows.sort(key=lambda row: row.latency.p50_ms.value if row.latency else math.inf)
+    rows.sort(key=lambda row: row[0])
     figure, body = new_figure(
         report, "The same weights and crops, run by others", 8, 1.7 + 0.24 * len(rows), _DISTRIBUTION
     )
-    _distributions(body.subplots(), [("", rows)])
-    medians = ", ".join(f"{row.name} {number(row.latency.p50_ms.value)} ms" for row in rows if row.latency)
+    _distributions([body.subplots()], [("", [row for _, row in rows])])
+    medians = ", ".join(f"{row.name} {number(ms)} ms" for ms, row in rows if math.isfinite(ms))
     return Plot("peers", f"Median time of one crop: {medians or 'none was timed'}.", figure)
 
 
-def _distributions(axes: Axes, groups: Sequence[tuple[str, Sequence[_Row]]]) -> None:
-    timed = [row.latency for _, rows in groups for row in rows if row.latency]
+def _distributions(panels: Sequence[Axes], groups: Sequence[tuple[str, Sequence[_Row]]]) -> None:
+    rows = [row for _, of_group in groups for row in of_group]
+    timed = [one for row in rows for one in row.latencies if one]
     ends = [ms for one in timed for ms in (one.quantiles_ms[0], one.quantiles_ms[_LAST])]
-    logarithmic = time_axis(axes, ends, "time of one crop")
-    places = rows_axis(axes, [(heading, [row.name for row in rows]) for heading, rows in groups])
-    for y, row in zip(places, (row for _, rows in groups for row in rows), strict=True):
-        if row.latency is None:
-            axes.text(0.01, y, row.why, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-            continue
-        color, mark = variant_style(row.variant)
-        _violin(axes, y, row.latency.quantiles_ms[: _LAST + 1], color, logarithmic)
-        axes.plot(row.latency.quantiles_ms[_LAST], y, "|", color=INK, markersize=6)
-        point_at(axes, row.latency.p50_ms, y, color, mark)
-        annotate_right(axes, y, f"{number(row.latency.p50_ms.value)} ms")
+    places = rows_axis(panels[0], [(heading, [row.name for row in group]) for heading, group in groups])
+    for panel, axes in enumerate(panels):
+        logarithmic = time_axis(axes, ends, "time of one crop")
+        axes.tick_params(axis="y", length=0)
+        for y, row in zip(places, rows, strict=True):
+            one = row.latencies[panel]
+            if one is None:
+                axes.text(0.01, y, row.why, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+                continue
+            color, mark = variant_style(row.variant)
+            _violin(axes, y, one.quantiles_ms[: _LAST + 1], color, logarithmic)
+            axes.plot(one.quantiles_ms[_LAST], y, "|", color=INK, markersize=6)
+            point_at(axes, one.p50_ms, y, color, mark)
+            annotate_right(axes, y, number(one.p50_ms.value))
 
 
 def _violin(axes: Axes, y: float, quantiles: Sequence[float], color: str, logarithmic: bool) -> None:
@@ -152,25 +209,24 @@ def size_and_memory(report: Report) -> Plot | None:
         1.6 + 0.26 * len(variants),
         "Memory: its peak; grey: of it, what the runtime took before the model was loaded",
     )
-    files, memory = body.subplots(1, 2)
+    files, memory = body.subplots(1, 2, sharey=True)
     timed = preferred(report)
-    rows = [(one, timed.get((one.model, one.name))) for one in variants]
     names = [named(report, one.model, one.name) for one in variants]
-    for y, (one, _) in zip(rows_axis(files, [("", names)]), rows, strict=True):
-        files.barh(y, one.file_bytes / _MIB, height=0.7, color=variant_style(one.name)[0])
-        annotate_right(files, y, f"{one.file_bytes / _MIB:.2f}")
-    files.set(xlabel="file, MiB", xlim=(0, None))
-    runs = [one.runtime if one else "not timed" for _, one in rows]
-    for y, (one, row) in zip(rows_axis(memory, [("", runs)]), rows, strict=True):
+    for y, one in zip(rows_axis(files, [("", names)]), variants, strict=True):
+        color = variant_style(one.name)[0]
+        files.barh(y, one.file_bytes / _MIB, height=0.7, color=color)
+        annotate_right(files, y, number(one.file_bytes / _MIB))
+        row = timed.get((one.model, one.name))
         if row:
-            color = variant_style(one.name)[0]
             memory.barh(y, row.runtime_mib, height=0.7, color=LINE, edgecolor=QUIET, linewidth=0.5)
             memory.barh(y, row.peak_mib - row.runtime_mib, left=row.runtime_mib, height=0.7, color=color)
-            annotate_right(memory, y, f"{row.peak_mib:.0f}")
+        annotate_right(memory, y, f"{number(row.peak_mib)} ({row.runtime})" if row else "not timed")
+    files.set(xlabel="file, MiB", xlim=(0, None))
     memory.set(xlabel="peak memory, MiB", xlim=(0, None))
     for axes in (files, memory):
         axes.grid(axis="x")
-    sizes = (f"{name} {one.file_bytes / _MIB:.2f} MiB" for name, one in zip(names, variants, strict=True))
+        axes.tick_params(axis="y", length=0)
+    sizes = (f"{name} {number(one.file_bytes / _MIB)} MiB" for name, one in zip(names, variants, strict=True))
     return Plot("size-memory", "Size of the files: " + ", ".join(sizes) + ".", figure)
 
 
@@ -196,7 +252,7 @@ def layers(report: Report) -> Plot | None:
             axes,
             beside,
             [
-                (layer.index, layer.ms.high, f"{layer.share:.1%} {layer.operator}", layer.output)
+                (layer.index, layer.ms.high, f"{100 * layer.share:.1f} % {layer.operator}", layer.output)
                 for layer in slowest
             ],
         )
@@ -246,7 +302,7 @@ def throughput(report: Report) -> Plot | None:
             linestyle=dashes[place % len(dashes)],
             marker="osD^"[place % 4],
             color=SERIES[place % len(SERIES)],
-            label=source,
+            label=shorten(source, 30),
         )
         for one in ours:
             if one.memory_mib:
@@ -257,7 +313,10 @@ def throughput(report: Report) -> Plot | None:
         xlabel="cells a frame", ylabel="frames a second, as fast as it goes", ylim=(0, None), xticks=counts
     )
     rate.legend(fontsize=8)
-    memory.set(xlabel="frame, number", ylabel="resident memory, MiB", ylim=(0, None))
+    memory.set(xlabel="frame, number", ylabel="resident memory, MiB")
+    low, high = memory.get_ylim()
+    wider = max(_MIN_SPAN_MIB - (high - low), 0) / 2
+    memory.set_ylim(low - wider, high + wider)
     memory.legend(
         [Line2D([], [], color=shade) for shade in shades],
         [f"{_cells(count)} a frame" for count in counts],
@@ -267,7 +326,9 @@ def throughput(report: Report) -> Plot | None:
     for axes in (rate, memory):
         axes.grid()
     names = list(dict.fromkeys(step for one in runs for step in one.step_ms))
-    places = rows_axis(steps, [("", [f"{one.source}, {_cells(one.cells_per_frame)}" for one in runs])])
+    places = rows_axis(
+        steps, [("", [f"{shorten(one.source, 30)}, {_cells(one.cells_per_frame)}" for one in runs])]
+    )
     for y, one in zip(places, runs, strict=True):
         left = 0.0
         for step, color in zip(names, SERIES * (1 + len(names) // len(SERIES)), strict=False):

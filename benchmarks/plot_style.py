@@ -99,7 +99,14 @@ class Plot:
                 key.split("}")[-1]: self._attribute(key.split("}")[-1], value)
                 for key, value in element.attrib.items()
             }
-        root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": printable(self.alt)}
+        width = self.figure.get_figwidth()
+        root.attrib = {
+            "viewBox": root.attrib["viewBox"],
+            "role": "img",
+            "aria-label": printable(self.alt),
+            # Where there is less room than text needs to be read, it is scrolled.
+            "style": f"min-width: {72 * width:.0f}px; max-width: {110 * width:.0f}px",
+        }
         return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 (escaped by its writer)
 
     def _attribute(self, key: str, value: str) -> str:
@@ -179,7 +186,7 @@ def whisker(estimate: Estimate, scale: float = 1) -> list[list[float]]:
 
 def time_axis(axes: Axes, values: Sequence[float], label: str) -> bool:
     """Milliseconds along x: by decades where they span more than a factor of eight, and then True."""
-    low, high = min(values), max(values)
+    low, high = min(values, default=0.0), max(values, default=1.0)
     logarithmic = low > 0 and high / low > 8
     axes.set_xlabel(f"{label}, ms" + (" (logarithmic)" if logarithmic else ""))
     if logarithmic:
@@ -233,17 +240,19 @@ def list_beside(axes: Axes, beside: Axes, points: Sequence[tuple[float, float, s
     beside.set_axis_off()
     for number, (x, y, figure, name) in enumerate(points, start=1):
         axes.annotate(
-            str(number), (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8,
-            fontweight="bold",
-        )  # fmt: skip
-        top = 1 - (number - 1) * 0.19
-        beside.text(0, top, f"{number}  {figure}", va="top", fontsize=8, transform=beside.transAxes)
-        beside.text(
-            0.045,
-            top - 0.075,
-            shorten(name, 46),
-            va="top",
-            fontsize=7,
-            color=QUIET,
-            transform=beside.transAxes,
+            str(number), (x, y), xytext=(0, 3), textcoords="offset points", ha="center", fontweight="bold"
         )
+        for line, size, color, below in (
+            (f"{number}  {figure}", 8, INK, 0),
+            (f"    {shorten(name, 46)}", 7, QUIET, 11),
+        ):
+            beside.annotate(
+                line,
+                (0, 1),
+                xycoords="axes fraction",
+                xytext=(0, -28 * (number - 1) - below),
+                textcoords="offset points",
+                va="top",
+                fontsize=size,
+                color=color,
+            )

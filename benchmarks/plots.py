@@ -12,6 +12,7 @@ def all_plots(report: Report) -> list[Plot]:
             plot_accuracy.accuracy_latency(report),
             plot_accuracy.accuracy_change(report),
             plot_speed.latency(report),
+            plot_speed.latency_spread(report),
             plot_speed.size_and_memory(report),
             plot_speed.layers(report),
             *plot_accuracy.confusions(report),
