@@ -88,6 +88,15 @@ class Network:
     weights: tuple[Tensor, ...]
     widening: frozenset[int]
 
+    @property
+    def input(self) -> Tensor:
+        """What takes the crop. Raises `ModelFileError` where there is not one input."""
+        if len(self.inputs) != 1:
+            raise ModelFileError(
+                f"the network has {len(self.inputs)} inputs, not one; give one made by hematovision convert"
+            )
+        return self.inputs[0]
+
     def activations(self, operator: Operator) -> tuple[Tensor, ...]:
         """What differs from crop to crop among an operator's inputs, each tensor once."""
         computed = {tensor for one in self.operators for tensor in one.outputs} | set(self.inputs)

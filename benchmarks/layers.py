@@ -78,7 +78,7 @@ def _measure(
     model: BuiltModel, variant: str, flatbuffer: bytes, threads: int, say: Say, limit_s: float
 ) -> LayerTimes:
     network = read_network(flatbuffer)
-    crop = as_input(model.crops()[0], network.inputs[0])
+    crop = as_input(model.crops()[0], network.input)
     count = len(network.operators)
     groups: list[Times] = []
     for prefixes in _prefixes(flatbuffer, count):

@@ -100,7 +100,8 @@ def compare_tensors(
 
     Raises:
         MissingPartError: LiteRT is not installed.
-        ModelFileError: a network is damaged, cannot be run, or the two have no tensor in common.
+        ModelFileError: a network is damaged, cannot be run, takes other crops, or the two have no tensor in
+            common.
     """
     true_network, network = read_network(true_file), read_network(file)
     partners = match_tensors(true_network, network)
@@ -111,7 +112,7 @@ def compare_tensors(
     if not matched:
         raise ModelFileError("the two variants have no layer in common; compare variants of one network")
     true_whole, whole = _Kept(true_file), _Kept(file)
-    true_input, whole_input = true_network.inputs[0], network.inputs[0]
+    true_input, whole_input = true_network.input, network.input
     steps = _steps(true_file, file, true_network, network, partners)
     signal, noise, step_signal, step_noise = np.full((4, len(crops), len(matched)), _NAN)
     for row, crop in enumerate(crops):
@@ -126,6 +127,8 @@ def compare_tensors(
                 right, answer = steps[operator.index].outputs(true_whole)
                 step_signal[row, column] = np.sum(right**2)
                 step_noise[row, column] = np.sum((right - answer) ** 2)
+    if not (np.isfinite(signal) & np.isfinite(noise)).all():
+        raise ModelFileError("a tensor is not a finite number; train or convert the model again")
     whole_db, step_db = sqnr(signal, noise), sqnr(step_signal, step_noise)
     tensors = tuple(
         TensorNoise(operator.index, operator.kind, operator.layer, operator.output.shape, *decibels)
@@ -176,13 +179,14 @@ def sqnr(signal: Values, noise: Values) -> list[Estimate]:
         noise: (crops, tensors), of their errors.
 
     Returns:
-        For each tensor, in decibels. NaN where noise or signal is nothing (in a resample: for the interval).
+        For each tensor, in decibels. NaN where noise or signal is nothing; the limits also where that is so
+        in a resample, and of a single crop.
     """
     values = _decibels(signal.sum(axis=0), noise.sum(axis=0))
     crops = len(signal)
     counts = np.random.default_rng(0).multinomial(crops, np.full(crops, 1 / crops), size=_RESAMPLES)
     resampled = _decibels(counts @ signal, counts @ noise)
-    low, high = np.percentile(resampled, (2.5, 97.5), axis=0)
+    low, high = np.percentile(resampled, (2.5, 97.5), axis=0) if crops > 1 else (values * _NAN, values * _NAN)
     return [Estimate(*map(float, row)) for row in zip(values, low, high, strict=True)]
 
 
@@ -283,7 +287,5 @@ class _Step:
         answer = self.step.values(self.output)
         if self.true_step is None:
             return next(iter(given.values())), answer
-        self.true_step.run(
-            {self.inputs[tensor]: values.astype(np.float32) for tensor, values in given.items()}
-        )
+        self.true_step.run({twin: quantise(given[tensor], twin) for tensor, twin in self.inputs.items()})
         return self.true_step.values(self.true_output), answer

@@ -249,6 +249,13 @@ def test_a_network_without_operators_is_refused(tiny_model: BuiltModel) -> None:
         read_network(pack(model))
 
 
+def test_a_network_with_several_inputs_cannot_be_shown_a_crop(tiny_model: BuiltModel) -> None:
+    model = unpack(flatbuffer_of(tiny_model, "float32"))
+    model.subgraphs[0].inputs = [*model.subgraphs[0].inputs, 1]
+    with pytest.raises(ModelFileError, match="2 inputs"):
+        _ = read_network(pack(model)).input
+
+
 @pytest.mark.parametrize(("first", "last"), [(-1, 2), (3, 2), (0, 99)])
 def test_a_part_that_is_not_there_is_refused(tiny_model: BuiltModel, first: int, last: int) -> None:
     with pytest.raises(ModelFileError, match="cannot be cut out"):

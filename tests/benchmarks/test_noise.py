@@ -60,6 +60,13 @@ def test_the_interval_is_the_range_of_crops_that_differ_and_a_point_for_crops_th
     assert different.high == pytest.approx(30 - 10 * np.log10(0.902), abs=0.06)
 
 
+def test_a_single_crop_has_no_interval() -> None:
+    (estimate,) = sqnr(np.array([[1.0]]), np.array([[0.1]]))
+    assert estimate.value == pytest.approx(10)
+    assert math.isnan(estimate.low)
+    assert math.isnan(estimate.high)
+
+
 def test_numbers_beyond_the_scale_are_cut_off() -> None:
     tensor = Tensor(0, "relu6", (4,), "int8", False, 6 / 255, -128)
     assert quantise(np.array([-1.0, 0.0, 6.0, 9.0]), tensor).tolist() == [-128, -128, 127, 127]
@@ -194,6 +201,22 @@ def test_crops_of_another_size_are_refused(tiny_model: BuiltModel) -> None:
     crops = np.zeros((2, 48, 48, 3), np.uint8)
     with pytest.raises(ModelFileError, match="input is"):
         compare_tensors(flatbuffer_of(tiny_model, "float32"), flatbuffer_of(tiny_model, "int8"), crops)
+
+
+def test_a_network_that_computes_no_finite_number_is_refused(tiny_model: BuiltModel) -> None:
+    flatbuffer = flatbuffer_of(tiny_model, "float32")
+    bias = read_network(flatbuffer).operators[-1].inputs[2]
+    model = unpack(flatbuffer)
+    model.buffers[model.subgraphs[0].tensors[bias.index].buffer].data = np.full(4, np.nan, np.float32).view(
+        np.uint8
+    )
+    with pytest.raises(ModelFileError, match="not a finite number"):
+        compare_tensors(flatbuffer, pack(model), tiny_model.crops()[:2])
+
+
+def test_a_quantised_network_can_be_the_reference_too(tiny_model: BuiltModel) -> None:
+    noise = measure_noise(tiny_model, reference="int8", quantised="int16x8")
+    assert next(one for one in noise.tensors if one.output == "output").step_db.value > 20
 
 
 @pytest.mark.parametrize("missing", ["int8", "float32"])
