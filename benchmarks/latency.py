@@ -148,7 +148,7 @@ def _write_crops(crops: Crops, contenders: Sequence[Contender], folder: Path) ->
             np.save(files[model], crops[model] if isinstance(crops, Mapping) else crops)
         except OSError as error:
             raise StoreError(
-                f"{files[model]}: the crops cannot be written ({error.strerror}); free some space, or name "
+                f"{files[model]}: the crops cannot be written ({error.strerror or error}); free some space, or name "
                 "another folder in TMPDIR"
             ) from error
     return files

@@ -29,7 +29,6 @@ _ENVIRONMENT = (
     "LC_ALL",
     "LD_LIBRARY_PATH",
     "PATH",
-    "PYTHONPATH",
     "TMPDIR",
     "VIRTUAL_ENV",
 )
@@ -38,6 +37,7 @@ _SETTINGS = {
     "KERAS_BACKEND": "tensorflow",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
+_PROGRAM = Path(__file__).resolve().parent.parent
 
 #: How long a worker may be silent, in seconds, besides the time that it was given for its invocations.
 SILENCE_S = 120.0
@@ -88,15 +88,18 @@ class Worker:
         self._contender = contender
         self._received = b""
         kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        places = [*filter(None, [os.environ.get("PYTHONPATH")]), str(_PROGRAM)]
+        environment = kept | _SETTINGS | {"PYTHONPATH": os.pathsep.join(places)}
         arguments = json.dumps(asdict(contender)), str(crops), str(os.getpid())
         try:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
             self._process = subprocess.Popen(  # noqa: S603 (no part of it comes from outside)
-                [sys.executable, "-m", "benchmarks.worker_process", *arguments],
+                # -P: the folder that one happens to be in may have benchmarks of its own.
+                [sys.executable, "-P", "-m", "benchmarks.worker_process", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                env=kept | _SETTINGS,
+                env=environment,
                 start_new_session=True,  # Ctrl-C is for us, who end it
             )
         except OSError as error:

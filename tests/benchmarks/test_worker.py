@@ -147,6 +147,17 @@ def test_a_turn_in_which_another_process_holds_the_processor_is_told(file: Path)
             other.wait()
 
 
+def test_a_folder_that_has_benchmarks_of_its_own_does_not_come_in_between(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("benchmarks", "edge"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('of another project')")
+    monkeypatch.chdir(tmp_path)
+    with Worker(SHIPPED, file) as running:
+        assert running.load().first_ms > 0
+
+
 # --- how it fails ---
 
 
