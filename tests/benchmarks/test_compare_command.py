@@ -1,0 +1,104 @@
+"""Everything in one report: what is measured, what is left out, and that a failure holds up nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks import compare_command
+from benchmarks.cli import bench
+from benchmarks.report import read_report
+from benchmarks.results import Unmeasured
+from benchmarks.variants import BuiltModel
+from edge.classifier import default_model_path
+from hematovision.errors import DataSetError, HematoVisionError
+
+SECTIONS = ("latency", "layers", "peers", "throughput", "noise", "accuracy")
+
+
+def compare(*arguments: object) -> Result:
+    return CliRunner().invoke(bench, ["compare", *map(str, arguments)])
+
+
+@pytest.fixture
+def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No section gives a figure or fails."""
+    for name in ("measure_accuracy", "measure_all", "measure_peers", "time_contenders"):
+        monkeypatch.setattr(compare_command, name, lambda *_, **__: ([], []))
+
+
+def refuse(*_: object, **__: object) -> tuple[list[Any], list[Unmeasured]]:
+    raise DataSetError("cells.csv: has no column label; add it")
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_a_section_that_fails_is_said_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compare_command, "measure_all", refuse)
+    result = compare(
+        "--model", default_model_path(), "--variants", tmp_path / "kept", "--out", tmp_path / "out"
+    )
+    assert result.exit_code == 1
+    failures = [row for row in read_report(tmp_path / "out" / "report.json").unmeasured if row.failed]
+    assert failures == [Unmeasured("throughput", "all of it", "cells.csv: has no column label; add it", True)]
+    assert len(read_report(tmp_path / "out" / "report.json").layers) == 1
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_what_one_model_file_alone_cannot_show_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    result = compare(
+        "--quick", "--model", default_model_path(), "--variants", tmp_path / "kept", "--out", tmp_path / "out"
+    )
+    assert result.exit_code == 0, result.output
+    report = read_report(tmp_path / "out" / "report.json")
+    left_out = {row.section: row.why for row in report.unmeasured if "variants" in row.why}
+    assert "compares the variants int8 and float32" in left_out["noise"]
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_quick_says_of_every_section_what_it_left_out(tmp_path: Path) -> None:
+    compare(
+        "--quick", "--model", default_model_path(), "--variants", tmp_path / "kept", "--out", tmp_path / "out"
+    )
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {row["section"] for row in content["unmeasured"] if row["why"] == "--quick"} == {*SECTIONS} - {
+        "noise"
+    }
+
+
+def test_a_report_that_is_there_is_kept_and_nothing_is_measured_in_vain(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "report.json").write_text("{}")
+
+    def never(*_: object) -> tuple[list[BuiltModel], list[Unmeasured]]:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("benchmarks.options.open_models", never)
+    result = compare("--model", default_model_path(), "--out", tmp_path)
+    assert isinstance(result.exception, HematoVisionError)
+    assert "--force" in str(result.exception)
+    assert (tmp_path / "report.json").read_text() == "{}"
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_quick_measures_the_shipped_file_for_real(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEMATOVISION_DATA", str(data_dir))
+    result = compare(
+        "--quick", "--model", default_model_path(), "--variants", tmp_path / "kept", "--out", tmp_path / "out"
+    )
+    assert result.exit_code == 0, result.output
+    report = read_report(tmp_path / "out" / "report.json")
+    assert {row.runtime for row in report.latency} == {"litert", "tflite-runtime"}
+    (accuracy,) = report.accuracy
+    assert accuracy.evaluation.originals.count == 71
+    # As the README has it, by the command of training.
+    assert accuracy.evaluation.originals.accuracy.value == pytest.approx(65 / 71)
+    (throughput,) = report.throughput
+    assert throughput.named_per_frame == pytest.approx(1, abs=0.2)
