@@ -217,7 +217,8 @@ def _relative(
     for name, before, after in _both(a, b, figure):
         change = relative_change(before, after)
         verdict = None if limit is None else judge(change, limit)
-        changes.append(Change(name, before, after, change, verdict, _why_undecided(change)))
+        why = _why_undecided(change) if verdict is Verdict.UNDECIDED else ""
+        changes.append(Change(name, before, after, change, verdict, why))
     return Measure(title, "%", tuple(changes))
 
 
@@ -251,7 +252,8 @@ def _accuracy(a: Mapping[str, Accuracy], b: Mapping[str, Accuracy], limit: float
         verdict = None
         if limit is not None:
             verdict = judge_exact(_exact(-change.value), limit) if paired else Verdict.UNDECIDED
-        changes.append(Change(name, before, after, change, verdict, "is not of the same cells in both"))
+        why = "" if paired else "is not of the same cells in both"
+        changes.append(Change(name, before, after, change, verdict, why))
     return Measure("Accuracy, %", "points", tuple(changes))
 
 

@@ -55,8 +55,8 @@ def runtime_of(latency: Latency) -> str:
     return f"{latency.runtime} without XNNPACK" if latency.xnnpack is False else latency.runtime
 
 
-def device_choice(report: Report) -> list[Latency]:
-    """Of each variant, the row that a device comes closest to; of those, the one with fewest threads."""
+def device_choice(report: Report) -> dict[tuple[str, str], Latency]:
+    """Of each model and variant, the row that a device comes closest to; of those, with fewest threads."""
     best: dict[tuple[str, str], Latency] = {}
     for row in sorted(
         report.latency,
@@ -67,8 +67,7 @@ def device_choice(report: Report) -> list[Latency]:
         ),
     ):
         best.setdefault((row.model, row.variant), row)
-    order = [(variant.model, variant.name) for variant in report.variants]
-    return sorted(best.values(), key=lambda row: order.index((row.model, row.variant)))
+    return best
 
 
 def _name(report: Report, model: str, variant: str) -> str:
@@ -78,21 +77,21 @@ def _name(report: Report, model: str, variant: str) -> str:
 
 
 def _summary(report: Report, whole: bool) -> TextTable:
-    timed = {(row.model, row.variant): row for row in device_choice(report)}
+    timed = device_choice(report)
+    files = {(row.model, row.name): row for row in report.variants}
     scored = {(row.model, row.variant, row.evaluation.name): row for row in report.accuracy}
     sets = list(dict.fromkeys(row.evaluation.name for row in report.accuracy))
     rows = []
-    for variant in report.variants:
-        latency = timed.get((variant.model, variant.name))
-        of_sets = [scored.get((variant.model, variant.name, name)) for name in sets]
+    for model, variant in dict.fromkeys([*files, *timed, *(key[:2] for key in scored)]):
+        file, latency = files.get((model, variant)), timed.get((model, variant))
         rows.append(
             (
-                _name(report, variant.model, variant.name),
+                _name(report, model, variant),
                 _with_threads(latency) if latency else NONE,
                 estimate(latency.p50_ms) if latency else NONE,
                 estimate(latency.ratio) if latency else NONE,
-                *(_accuracy_cell(row, whole) for row in of_sets),
-                f"{variant.file_bytes / _MIB:.1f}",
+                *(_accuracy_cell(scored.get((model, variant, name)), whole) for name in sets),
+                f"{file.file_bytes / _MIB:.1f}" if file else NONE,
                 number(latency.peak_mib) if latency else NONE,
             )
         )
@@ -297,9 +296,7 @@ def _noise(noise: QuantisationNoise, report: Report, whole: bool) -> TextTable:
     shown = list(noise.tensors) if whole else [by_output[output] for output in noise.worst]
     last = noise.tensors[-1] if noise.tensors else None
     which = "In order of execution" if whole else f"The steps that bring most noise, of {len(noise.tensors)}"
-    caption = (
-        f"{which}, over {noise.crops} crops. Of its own: given the inputs of {noise.reference}."
-    )
+    caption = f"{which}, over {noise.crops} crops. Of its own: given the inputs of {noise.reference}."
     if last is not None:
         caption += f" At the end, {last.output}: {estimate(last.sqnr_db, places=1)} dB."
     if noise.unmatched:
