@@ -9,10 +9,11 @@ needed. What is made::
 
 Both quantised ones follow its advice for convolutional networks ("Quantize ONNX Models"): static, written as
 pairs of QuantizeLinear and DequantizeLinear, the graph fused beforehand, weights quantised by channel. By
-tensor, MobileNetV2's depthwise weights did not survive: 81 % of the calibration crops kept their class. Full
-range, as on processors with VNNI and on Arm; on x86-64 without VNNI sums may saturate, which the check of a
-peer's answers would show. Why both: seen on x86-64, ONNX Runtime 1.32 computed a third of the convolutions of
-the int8 file in float, so it took longer than float32 did, and all of uint8's in integers, in half the time.
+tensor, only 81 % of the calibration crops kept their class. Weights have their full range, as it advises for
+x86-64 with VNNI and for Arm. On x86-64 without VNNI sums may saturate: on an emulated one few crops showed no
+harm, and where there is harm, the check of a peer's answers finds it. Why both: seen on x86-64, ONNX Runtime
+1.32 computes 15 of the 52 convolutions of the int8 file in float, so that it takes as long as float32; all of
+the uint8 file it computes in integers, in little more than half the time.
 """
 
 import importlib.util
@@ -86,8 +87,8 @@ def _need(file: Path, *packages: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise MissingPartError(
-            f"{file}: not there, and {' and '.join(missing)}, which makes it, is not installed; copy the "
-            "folder from a machine where it is made, or pip install 'hematovision[bench]'"
+            f"{file}: not there, and what makes it is not installed ({', '.join(missing)}); copy its folder "
+            "from a machine where it is made, or pip install 'hematovision[bench]'"
         )
 
 
@@ -95,8 +96,8 @@ def _export(model: BuiltModel, say: Say) -> bytes:
     target = model.folder / _name(FLOAT32)
     if KERAS not in model.files:
         raise MissingPartError(
-            f"{target}: not there, and the .keras file, of which it is made, is not given; give it with "
-            "--model, and --variant keras if variants are named"
+            f"{target.name} is not kept, and is made of the .keras file; give that with --model, and "
+            "--variant keras if variants are named"
         )
     _need(target, "tensorflow", "tf2onnx", "onnx")
     say(f"{model.name}: exporting to ONNX")

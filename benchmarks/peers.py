@@ -16,7 +16,7 @@ from benchmarks.variants import KERAS, BuiltModel, Say
 from convert import parity
 from edge.classifier import probabilities
 from edge.runtime import default_threads
-from hematovision.errors import HematoVisionError, MissingPartError
+from hematovision.errors import HematoVisionError, MissingPartError, ModelFileError
 
 #: Of ours: what peers are compared with, and made of.
 VARIANTS = (KERAS, FLOAT32, INT8)
@@ -63,7 +63,8 @@ class _Way:
 _TFLITE, _ONNX = "tflite", "onnx"
 _FLOAT, _QUANTISED, _EITHER = (FLOAT32,), (INT8,), (INT8, FLOAT32)
 _OURS = "litert"
-# Times are held against the first's. OpenCV 4.11 does not read the quantised ONNX files ("normalize_axis").
+# Times are held against the first's. OpenCV cannot run the quantised ONNX files: 4.11 does not read them
+# (DequantizeLinear of a scalar), 5.0 reads them and fails.
 _WAYS = (
     _Way("LiteRT int8", "ours: the device's file and code", _OURS, _TFLITE, INT8, _QUANTISED),
     _Way("LiteRT float32", "ours, not quantised", _OURS, _TFLITE, FLOAT32, _FLOAT),
@@ -107,7 +108,10 @@ def measure_peers(
         What was checked, in a fixed order, and what could not be, or was not timed.
     """
     counts = threads or sorted({1, min(default_threads(), cores())})
-    crops = model.crops()
+    try:
+        crops = model.crops()
+    except ModelFileError as error:
+        return [], [Unmeasured(_SECTION, f"{model.name}: all peers", str(error), failed=True)]
     entries, unmeasured = _entries(model, counts, say)
     references, without = _references(model, crops, say)
     unmeasured += without

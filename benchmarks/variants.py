@@ -32,7 +32,7 @@ from edge.classifier import Classifier
 from edge.runtime import available_runtimes
 from hematovision import __version__
 from hematovision.crops import CropSize, cut_crop
-from hematovision.errors import DataSetError, MissingPartError, ModelFileError, SettingError
+from hematovision.errors import DataSetError, MissingPartError, ModelFileError, SettingError, reason_of
 from hematovision.finder import find_cells, most_prominent
 from hematovision.model_file import (
     Manifest,
@@ -87,8 +87,18 @@ class BuiltModel:
 
         Those that the quantiser was shown: training cells, so never to measure accuracy on. Of a ``.tflite``
         that was given without its network, drawn cells.
+
+        Raises:
+            ModelFileError: they are not there, or damaged.
         """
-        crops: NDArray[np.uint8] = np.load(self.folder / _CROPS)
+        path = self.folder / _CROPS
+        try:
+            crops: NDArray[np.uint8] = np.load(path)
+        except (OSError, ValueError, EOFError) as error:
+            raise ModelFileError(
+                f"{path}: cannot be read ({reason_of(error)}); copy its folder again, or remove it and have "
+                "it built again"
+            ) from error
         return crops
 
 

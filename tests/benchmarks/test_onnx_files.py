@@ -112,7 +112,7 @@ def test_without_the_network_it_is_said_what_is_missing(tiny_model: BuiltModel, 
     assert set(reasons) == set(KINDS)
     for reason in reasons.values():
         assert isinstance(reason, MissingPartError)
-        assert "float32.onnx: not there, and the .keras file" in str(reason)
+        assert "float32.onnx is not kept, and is made of the .keras file" in str(reason)
 
 
 def test_tools_that_are_not_installed_are_named(
@@ -121,7 +121,7 @@ def test_tools_that_are_not_installed_are_named(
     without(monkeypatch, "tf2onnx", "onnx")
     _, reasons = build_onnx(dataclasses.replace(tiny_model, folder=tmp_path), lambda _: None)
     assert isinstance(reasons[FLOAT32], MissingPartError)
-    assert "tf2onnx and onnx" in str(reasons[FLOAT32])
+    assert "tf2onnx, onnx" in str(reasons[FLOAT32])
     assert "hematovision[bench]" in str(reasons[FLOAT32])
 
 

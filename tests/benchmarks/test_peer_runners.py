@@ -38,7 +38,7 @@ def files(tiny_model: BuiltModel) -> dict[tuple[str, str], Path]:
 def test_a_peer_gives_the_logits_of_our_variant_of_the_same_weights(
     tiny_model: BuiltModel, files: dict[tuple[str, str], Path], runtime: str, ours: str, threads: int
 ) -> None:
-    crops = tiny_model.crops()[::10]
+    crops = tiny_model.crops()[::20]
     path = files[runtime, ours]
     theirs = answers(Contender("tiny", ours, runtime, None, threads, str(path)), crops)
     expected = Classifier(read_model_file(tiny_model.files[ours]), "litert").logits(crops)
