@@ -55,8 +55,8 @@ def runtime_of(latency: Latency) -> str:
     return f"{latency.runtime} without XNNPACK" if latency.xnnpack is False else latency.runtime
 
 
-def device_choice(report: Report) -> dict[tuple[str, str], Latency]:
-    """Of each model and variant, the row that a device comes closest to; of those, with fewest threads."""
+def device_choice(report: Report) -> list[Latency]:
+    """Of each variant, the row that a device comes closest to; of those, the one with fewest threads."""
     best: dict[tuple[str, str], Latency] = {}
     for row in sorted(
         report.latency,
@@ -67,7 +67,8 @@ def device_choice(report: Report) -> dict[tuple[str, str], Latency]:
         ),
     ):
         best.setdefault((row.model, row.variant), row)
-    return best
+    order = [(variant.model, variant.name) for variant in report.variants]
+    return [best.pop(key) for key in order if key in best] + list(best.values())
 
 
 def _name(report: Report, model: str, variant: str) -> str:
@@ -77,7 +78,7 @@ def _name(report: Report, model: str, variant: str) -> str:
 
 
 def _summary(report: Report, whole: bool) -> TextTable:
-    timed = device_choice(report)
+    timed = {(row.model, row.variant): row for row in device_choice(report)}
     files = {(row.model, row.name): row for row in report.variants}
     scored = {(row.model, row.variant, row.evaluation.name): row for row in report.accuracy}
     sets = list(dict.fromkeys(row.evaluation.name for row in report.accuracy))
