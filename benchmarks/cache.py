@@ -5,6 +5,7 @@ model, and in that SHA256SUMS, as sha256sum writes and checks it. A file that is
 count, so one that was never finished does not.
 """
 
+import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from hematovision.model_file import file_hash, write_atomically
 from train.console import stderr
 
 _SUMS = "SHA256SUMS"
+_LOCK = ".lock"
 
 
 def cache_folder() -> Path:
@@ -68,9 +70,17 @@ def enter(folder: Path, names: Iterable[str]) -> None:
     Raises:
         ModelFileError: the sums cannot be written.
     """
-    sums = _read_sums(folder) | {name: file_hash(folder / name) for name in names}
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    write_atomically(folder / _SUMS, lines.encode())
+    try:
+        lock = (folder / _LOCK).open("w")
+    except OSError as error:
+        raise ModelFileError(
+            f"{folder}: cannot be written ({error.strerror}); name another folder with --variants"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # or of two runs that build at once, one would forget the other's
+        sums = _read_sums(folder) | {name: file_hash(folder / name) for name in names}
+        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+        write_atomically(folder / _SUMS, lines.encode())
 
 
 def _read_sums(folder: Path) -> dict[str, str]:

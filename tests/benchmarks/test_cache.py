@@ -1,6 +1,7 @@
 """What is kept counts while its SHA-256 is right, and sha256sum agrees."""
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_a_file_written_elsewhere_counts_once_it_is_entered(folder: Path) -> Non
 def test_a_file_kept_again_replaces_the_earlier_one(folder: Path) -> None:
     keep_file(folder, "one", b"later")
     assert kept_files(folder)["one"].read_bytes() == b"later"
+
+
+def test_what_is_kept_at_the_same_time_is_all_entered(folder: Path) -> None:
+    names = [f"file {number}" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: keep_file(folder, name, name.encode()), names))
+    assert set(names) < set(kept_files(folder))
 
 
 @pytest.mark.parametrize("content", [b"firsT", b"fir", b""])
