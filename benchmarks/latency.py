@@ -114,7 +114,7 @@ def answers(contender: Contender, crops: NDArray[np.uint8]) -> NDArray[np.float3
     """Logits of crops (n, side, side, 3) uint8 RGB from a process of the contender's own, (n, 4) float32.
 
     Raises:
-        HematoVisionError: the contender cannot be run, or its process fails.
+        HematoVisionError: the contender cannot be run, or its process fails; which one, the caller says.
     """
     with tempfile.TemporaryDirectory(prefix="hematovision-bench-") as folder:
         file = _write_crops(crops, [contender], Path(folder))[contender.model]
@@ -148,8 +148,8 @@ def _write_crops(crops: Crops, contenders: Sequence[Contender], folder: Path) ->
             np.save(files[model], crops[model] if isinstance(crops, Mapping) else crops)
         except OSError as error:
             raise StoreError(
-                f"{files[model]}: the crops cannot be written ({error.strerror or error}); free some space, or name "
-                "another folder in TMPDIR"
+                f"{files[model]}: the crops cannot be written ({error.strerror or error}); free some space, "
+                "or name another folder in TMPDIR"
             ) from error
     return files
 

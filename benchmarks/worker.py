@@ -72,7 +72,7 @@ class Worker:
     """A process that runs one contender. A context manager: on leaving it, the process has ended.
 
     Every method raises `HematoVisionError` where the process ends, is silent for too long, answers something
-    else than was asked, or says that the contender cannot be run.
+    else than was asked, or says that the contender cannot be run. Which contender that is, the caller says.
     """
 
     def __init__(self, contender: Contender, crops: Path) -> None:
@@ -85,7 +85,6 @@ class Worker:
         Raises:
             HematoVisionError: the process cannot be started, such as for want of memory.
         """
-        self._contender = contender
         self._received = b""
         kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         places = [*filter(None, [os.environ.get("PYTHONPATH")]), str(_PROGRAM)]
@@ -103,9 +102,7 @@ class Worker:
                 start_new_session=True,  # Ctrl-C is for us, who end it
             )
         except OSError as error:
-            raise HematoVisionError(
-                f"the process of {contender} cannot be started ({error.strerror})"
-            ) from error
+            raise HematoVisionError(f"its process cannot be started ({error.strerror})") from error
 
     def __enter__(self) -> Self:
         return self
@@ -204,5 +201,7 @@ class Worker:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").split("\n")
         last = " / ".join([line.strip() for line in lines if line.strip()][-_SHOWN_LINES:])
-        said = f"; its last words: {last[-_SHOWN_CHARACTERS:]}" if last else ""
-        return HematoVisionError(f"the process of {self._contender} {what}{said}")
+        if len(last) > _SHOWN_CHARACTERS:
+            last = f"…{last[-_SHOWN_CHARACTERS:]}"
+        said = f"; its last words: {last}" if last else ""
+        return HematoVisionError(f"its process {what}{said}")

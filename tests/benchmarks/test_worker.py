@@ -181,7 +181,6 @@ def test_a_process_that_dies_says_how_and_its_last_words(
     contender = install_impostor(tmp_path / "impostor", monkeypatch, invoking=invoking)
     with Worker(contender, file) as running, pytest.raises(HematoVisionError, match=expected) as raised:
         running.load()
-    assert str(contender) in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
