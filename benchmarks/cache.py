@@ -34,9 +34,14 @@ def cache_folder() -> Path:
 
 
 def kept_files(folder: Path) -> dict[str, Path]:
-    """Files that are kept in a model's folder and found whole, by name; of a damaged one it is said."""
+    """Files that are kept in a model's folder and found whole, by name; what else is there is named.
+
+    Raises:
+        ModelFileError: the sums cannot be read.
+    """
     kept = {}
-    for name, expected in _read_sums(folder).items():
+    sums = _read_sums(folder)
+    for name, expected in sums.items():
         path = folder / name
         try:
             whole = file_hash(path) == expected
@@ -45,11 +50,10 @@ def kept_files(folder: Path) -> dict[str, Path]:
         if whole:
             kept[name] = path
         else:
-            stderr.print(
-                f"{path}: damaged or not there (its SHA-256 is not the one in {_SUMS}); it does not count",
-                soft_wrap=True,
-                markup=False,
-            )
+            _say(f"{path}: damaged or not there (its SHA-256 is not the one in {_SUMS}); it does not count")
+    for path in sorted(folder.glob("*")):
+        if path.name not in (*sums, _SUMS, _LOCK):
+            _say(f"{path}: not in {_SUMS}, perhaps of a run that was cut off; it does not count")
     return kept
 
 
@@ -95,3 +99,7 @@ def _read_sums(folder: Path) -> dict[str, str]:
         ) from error
     pairs = (line.split("  ", 1) for line in lines)
     return {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and Path(pair[1]).name == pair[1]}
+
+
+def _say(text: str) -> None:
+    stderr.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -28,11 +28,15 @@ def test_sha256sum_checks_the_sums(folder: Path) -> None:
     assert done.stdout.count(b"OK") == 2
 
 
-def test_a_file_written_elsewhere_counts_once_it_is_entered(folder: Path) -> None:
+def test_a_file_counts_once_it_is_entered_and_before_that_it_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "third").write_bytes(b"third")
     assert "third" not in kept_files(folder)
+    assert f"{folder / 'third'}: not in SHA256SUMS" in capsys.readouterr().err
     enter(folder, ["third"])
     assert sorted(kept_files(folder)) == ["another one", "one", "third"]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_file_kept_again_replaces_the_earlier_one(folder: Path) -> None:
@@ -61,9 +65,10 @@ def test_a_file_that_is_gone_does_not_count(folder: Path) -> None:
     assert list(kept_files(folder)) == ["another one"]
 
 
-def test_without_sums_nothing_counts(folder: Path) -> None:
+def test_without_sums_nothing_counts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "SHA256SUMS").unlink()
     assert kept_files(folder) == {}
+    assert len(capsys.readouterr().err.splitlines()) == 2
     assert kept_files(folder / "never made") == {}
 
 
