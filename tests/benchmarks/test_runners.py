@@ -1,7 +1,6 @@
 """However a variant is run, it goes through the device's own code and gives the network's logits."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,8 +29,10 @@ def test_every_variant_gives_the_networks_logits(runtime: str, tiny_model: Built
     crops = tiny_model.crops()[:5]
     expected = predict_logits(load_network(tiny_model.files["keras"]), crops)
     ran = [one for one in contenders_of(tiny_model) if one.runtime == runtime and one.xnnpack is not False]
+    if runtime == "tensorflow":  # takes seconds to load
+        ran = [one for one in ran if one.variant == "int8"]
     assert ran
-    for contender in ran[:2] if runtime == "tensorflow" else ran:  # it takes seconds to load
+    for contender in ran:
         tolerance = TOLERANCE.get(contender.variant, QUANTISED)
         np.testing.assert_allclose(answers(contender, crops), expected, atol=tolerance)
 
@@ -61,12 +62,3 @@ def test_what_recipes_say_does_not_load_indeed_does_not(tiny_model: BuiltModel) 
         )
         with pytest.raises(HematoVisionError, match=r"FULLY_CONNECTED.*version '12'"):
             answers(contender, tiny_model.crops()[:1])
-
-
-def test_a_file_that_is_no_network_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
-    (tmp_path / "broken.keras").write_bytes(b"PK not a network")
-    contender = Contender("broken", "keras", "keras", None, 1, str(tmp_path / "broken.keras"))
-    if "keras" in missing_runtimes():
-        pytest.skip(missing_runtimes()["keras"])
-    with pytest.raises(HematoVisionError, match=r"broken\.keras: not a Keras model"):
-        answers(contender, np.zeros((1, 32, 32, 3), np.uint8))
