@@ -181,16 +181,18 @@ def write_report(report: Report, folder: Path, force: bool) -> list[Path]:
     require_room(folder, force)
     written = []
 
-    def write(name: str, content: bytes) -> None:
-        write_atomically(folder / name, content)
+    def write(name: str, content: str | bytes) -> None:
+        # A name of a file need not be text: what has no place in UTF-8 becomes a question mark.
+        data = content.encode(errors="replace") if isinstance(content, str) else content
+        write_atomically(folder / name, data)
         written.append(folder / name)
 
-    write(JSON, (json.dumps(to_json(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    write(JSON, json.dumps(to_json(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     pictures = draw_plots(report)
     for name, png in pictures.items():
         write(f"{PLOTS}/{name}", png)
-    write(MARKDOWN, to_markdown(report, [f"{PLOTS}/{name}" for name in pictures]).encode())
-    write(HTML, to_html(report).encode())
+    write(MARKDOWN, to_markdown(report, [f"{PLOTS}/{name}" for name in pictures]))
+    write(HTML, to_html(report))
     return written
 
 
@@ -297,6 +299,8 @@ def _from_json(kind: Any, value: Any) -> Any:
         return {key: _from_json(arguments[1], one) for key, one in value.items()}
     if kind is float:
         return math.nan if value is None else float(value)
+    if kind is str:  # of whatever machine: nothing that a terminal would obey
+        return "".join(mark if mark.isprintable() else " " for mark in value)
     return value
 
 

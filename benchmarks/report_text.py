@@ -1,5 +1,6 @@
 """A report as text, for a terminal and as Markdown: the summary first, failures last."""
 
+import shlex
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -20,6 +21,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(escape(text), style=style, highlight=False, soft_wrap=not console.is_terminal)
 
     say(title(report), "bold")
+    if report.arguments:
+        say(f"arguments: {shlex.join(report.arguments)}")
     for line in machine_lines(report):
         say(line)
     for note in notes(report):
@@ -36,6 +39,7 @@ def print_report(report: Report, console: Console) -> None:
 def to_markdown(report: Report, pictures: Sequence[str] = ()) -> str:
     """A report as Markdown; ``pictures``: paths of its plots, relative to the file."""
     lines = [f"# {plain(title(report))}", ""]
+    lines += [f"- arguments: {plain(shlex.join(report.arguments))}"] if report.arguments else []
     lines += [f"- {plain(line)}" for line in machine_lines(report)]
     for note in notes(report):
         lines += ["", f"> {plain(note)}"]

@@ -316,3 +316,26 @@ def test_the_home_folder_of_whoever_measured_is_not_in_a_report(monkeypatch: pyt
     failed = Unmeasured("latency", "int8", "/home/somebody/.cache/int8.tflite: damaged", failed=True)
     content = to_json(dataclasses.replace(sample_report(), unmeasured=(failed,)))
     assert "somebody" not in json.dumps(content)
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_a_name_that_is_no_text_is_no_obstacle(tmp_path: Path) -> None:
+    name = os.fsdecode(b"smear-\xff")
+    failed = Unmeasured("accuracy", name, f"{name}: cannot be read", failed=True)
+    report = dataclasses.replace(sample_report(), arguments=(name,), unmeasured=(failed,))
+    path = write_report(report, tmp_path, force=False)[0]
+    assert read_report(path).arguments == ("smear-?",)
+    assert "smear-?: cannot be read" in (tmp_path / "report.md").read_text()
+
+
+def test_nothing_that_a_terminal_would_obey_comes_from_a_report(path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["hematovision"] = "1\x1b]0;title\x07\ud800\n2"
+    path.write_text(json.dumps(content))
+    assert read_report(path).hematovision == "1 ]0;title   2"
+
+
+def test_a_file_larger_than_any_report_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_module, "_MAX_BYTES", 1000)
+    with pytest.raises(SettingError, match="larger than any report"):
+        read_report(path)
