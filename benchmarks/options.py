@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from benchmarks.cache import cache_folder
 from benchmarks.results import Unmeasured
@@ -106,4 +107,4 @@ def progress() -> Iterator[Say]:
             stack.callback(setattr, stderr, "file", None)
         # Drawn seldom: at its usual pace it takes a per cent of the processor from what is timed.
         status = stack.enter_context(stderr.status("", refresh_per_second=1))
-        yield status.update
+        yield lambda text: status.update(escape(text))

@@ -16,9 +16,9 @@ from scipy.stats import bootstrap
 from benchmarks import accuracy
 from benchmarks.accuracy import DEFAULT_DATA, compare, mcnemar, measure_accuracy
 from benchmarks.results import Accuracy, Unmeasured
-from benchmarks.variants import VARIANT_NAMES, BuiltModel
+from benchmarks.variants import VARIANT_NAMES, BuiltModel, open_models
 from convert.recipes import RECIPES
-from edge.classifier import Classifier, probabilities
+from edge.classifier import Classifier, default_model_path, probabilities
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.cli import root
 from hematovision.errors import DataSetError, ModelFileError
@@ -317,6 +317,14 @@ def test_how_far_it_is_is_told(tiny_model: BuiltModel, drawn_set: Path) -> None:
     measure_accuracy([only(tiny_model, "int8")], [at_scale(drawn_set)], told.append)
     assert "smear: finding cells, image 24 of 24" in told
     assert "smear: tiny int8, cell 0 of 24" in told
+
+
+@pytest.mark.data
+def test_the_shipped_model_is_as_accurate_as_it_states(data_dir: Path, tmp_path: Path) -> None:
+    (model,), _ = open_models([default_model_path()], VARIANT_NAMES, (), tmp_path, lambda _: None)
+    (row,), _ = measure([model], str(data_dir / "kaggle-blood-cells"))
+    stated = {entry["name"]: entry for entry in model.manifest.accuracy["sets"]}
+    assert row.evaluation.summary() == stated["kaggle-originals"]
 
 
 # --- what there is to compare with ---

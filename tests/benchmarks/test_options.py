@@ -60,7 +60,7 @@ def test_the_network_of_the_checkout_is_the_default(monkeypatch: pytest.MonkeyPa
 
 def test_progress_is_silent_where_nobody_watches(capfd: pytest.CaptureFixture[str]) -> None:
     with progress() as say:
-        say("converting")
+        say("converting a network called [/odd]")
     assert capfd.readouterr() == ("", "")
 
 
