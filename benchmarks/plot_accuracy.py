@@ -215,7 +215,8 @@ def confusions(report: Report) -> Iterator[Plot]:
             )
             panels = body.subplots(1, len(shown), squeeze=False)[0]
             for axes, one in zip(panels, shown, strict=True):
-                title = f"{named(report, model, one.variant)}, {one.evaluation.files.count} cells"
+                name_of = shorten(named(report, model, one.variant), 26)
+                title = f"{name_of}, {one.evaluation.files.count} cells"
                 draw_confusion_matrix(axes, one.evaluation.files.confusion, title)
             alt = f"Confusion matrices on {name}: " + " and ".join(
                 f"{one.variant}, {100 * one.evaluation.files.accuracy.value:.1f} % right" for one in shown

@@ -292,7 +292,7 @@ def throughput(report: Report) -> Plot | None:
     rate, memory, steps = (body.add_subplot(cell) for cell in (grid[0, 0], grid[0, 1], grid[1, :]))
     sources = list(dict.fromkeys(one.source for one in runs))
     counts = sorted({one.cells_per_frame for one in runs})
-    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(counts)))
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.3, 0.9, len(counts)))
     dashes = ("-", "--", ":", "-.")
     for place, source in enumerate(sources):
         ours = sorted((one for one in runs if one.source == source), key=lambda one: one.cells_per_frame)
