@@ -16,7 +16,7 @@ _EXTRA_OF_PACKAGE = {
         ("scipy", "tflite_runtime", "ai_edge_litert", "flask", "waitress", "paho", "prometheus_client"),
         "edge",
     ),
-    **dict.fromkeys(("jsonschema", "onnx", "onnxruntime", "tf2onnx"), "bench"),
+    **dict.fromkeys(("jinja2", "jsonschema", "onnx", "onnxruntime", "tf2onnx"), "bench"),
 }
 
 
