@@ -118,7 +118,7 @@ class _Contest:
             start = time.perf_counter_ns()
             self._run(crop)
             times.append(time.perf_counter_ns() - start)
-        disturbed = before.disturbed(_Moment.now(), self._contender.threads)
+        disturbed = before.disturbed(_Moment.now())
         return {"ms": [one / 1e6 for one in times], "disturbed": disturbed}
 
     def _next_crop(self) -> NDArray[np.uint8]:
@@ -132,8 +132,10 @@ class _Contest:
 @dataclass(frozen=True)
 class _Moment:
     """Seconds up to a moment: by the clock, that threads of this process waited for a processor, that the
-    hypervisor kept processors from this machine, and that all processes, and this one, computed."""
+    hypervisor kept processors from this machine, and that all processes, and this one, computed.
+    ``threads``: of this process, also those that a runtime starts unasked."""
 
+    threads: int
     clock: float
     waited: float
     stolen: float
@@ -143,7 +145,8 @@ class _Moment:
     @classmethod
     def now(cls) -> "_Moment":
         waited_ns = 0
-        for task in Path("/proc/self/task").iterdir():
+        tasks = list(Path("/proc/self/task").iterdir())
+        for task in tasks:
             try:
                 waited_ns += int((task / "schedstat").read_text().split()[1])
             except FileNotFoundError:
@@ -151,6 +154,7 @@ class _Moment:
         with Path("/proc/stat").open() as file:
             user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
         return cls(
+            len(tasks),
             time.perf_counter(),
             waited_ns / 1e9,
             steal * _TICK_S,
@@ -158,10 +162,10 @@ class _Moment:
             time.process_time(),
         )
 
-    def disturbed(self, later: "_Moment", threads: int) -> bool:
+    def disturbed(self, later: "_Moment") -> bool:
         """Whether something else held the processor for more than `DISTURBED_SHARE` of the time."""
         waited = later.waited - self.waited
-        if threads > 1:
+        if later.threads > 1:
             # Threads of one process wait for each other too. The kernel counts what others computed in ticks.
             others = later.computed - self.computed - (later.own - self.own)
             waited = min(waited, max(0.0, others - _TICK_S * (os.cpu_count() or 1)))
