@@ -199,7 +199,7 @@ def _violin(axes: Axes, y: float, quantiles: Sequence[float], color: str, logari
 
 def size_and_memory(report: Report) -> Plot | None:
     """Size of each file; peak memory of a fresh process, and what of it the runtime takes alone."""
-    if not report.variants:
+    if not report.latency:
         return None
     variants = sorted(report.variants, key=lambda one: (one.model, variant_rank(one.name)))
     figure, body = new_figure(
