@@ -1,8 +1,8 @@
 """What quantisation costs: every variant on the same held-out cells, run as the device runs it."""
 
 import hashlib
-import importlib.metadata
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from benchmarks.contenders import KERAS, Contender
+from benchmarks.latency import write_crops
 from benchmarks.results import Accuracy, Comparison, Estimate, Unmeasured
-from benchmarks.variants import KERAS, BuiltModel, Say, data_folder, preferred_runtime, tensorflow_version
-from edge.classifier import Classifier, probabilities
+from benchmarks.variants import BuiltModel, Say, data_folder, preferred_runtime, tensorflow_version
+from benchmarks.worker import Worker
+from edge.classifier import probabilities
+from edge.runtime import default_threads
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.errors import HematoVisionError, MissingPartError
 from hematovision.model_file import Manifest, read_model_file
@@ -20,7 +24,6 @@ from train.cells import CellSet, read_cells
 from train.console import say_unreadable, with_scale
 from train.datasets import DataSet, read_dataset
 from train.evaluate import Interval, evaluate, right_by_file, right_by_original, share_by_original
-from train.quiet import tensorflow_kept_quiet
 from train.selection import chosen_side, is_learnt_from, require_names
 
 #: What is measured on unless data sets are named, in the folder that HEMATOVISION_DATA names.
@@ -29,10 +32,6 @@ DEFAULT_DATA = ("kaggle-blood-cells", "kaggle-blood-cells/images/TEST", "pbc@0.1
 REFERENCES = (KERAS, "float32")
 
 _SECTION = "accuracy"
-# Between two words about progress; a slow variant takes a few seconds for so many.
-_AT_ONCE = 64
-
-_Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def measure_accuracy(
@@ -40,9 +39,9 @@ def measure_accuracy(
 ) -> tuple[list[Accuracy], list[Unmeasured]]:
     """Measure every variant of every model on the test side of every data set.
 
-    A ``.tflite`` runs in the device's classifier, on the preferred one of the runtimes that load it; each
-    variant with its own temperature and decline threshold. The cells of a data set are read once for all
-    variants that take crops of the same size.
+    Each runs in a process of its own; a ``.tflite`` in the device's classifier, on the preferred one of the
+    runtimes that load it, and with its own temperature and decline threshold. The cells of a data set are
+    read once for all variants that take crops of the same size.
 
     Args:
         models: with their variants.
@@ -59,14 +58,17 @@ def measure_accuracy(
     datasets, unmeasured = _open_data(data)
     opened: list[_Opened] = []
     for model in models:
-        ready, failed = _open_model(model, say)
+        ready, failed = _open_model(model)
         opened += ready
         unmeasured += failed
     measured: list[Accuracy] = []
     for dataset in datasets:
         for size in dict.fromkeys(one.manifest.crop for one in opened):
             alike = [one for one in opened if one.manifest.crop == size]
-            rows, failed = _measure_on(dataset, alike, bool(data), say)
+            try:
+                rows, failed = _measure_on(dataset, alike, bool(data), say)
+            except HematoVisionError as error:
+                rows, failed = [], [Unmeasured(_SECTION, dataset.name, str(error), failed=True)]
             measured += rows
             unmeasured += failed
     # What is said of a data set is said once, however many sizes its cells were cut in.
@@ -124,14 +126,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A variant ready to answer. ``manifest``: its own, with its temperature and decline threshold."""
+    """A variant to be run. ``manifest``: its own, with its temperature and decline threshold."""
 
-    model: str
-    variant: str
-    runtime: str
-    version: str
+    contender: Contender
     manifest: Manifest
-    logits: _Logits
 
 
 def _open_data(data: Sequence[str]) -> tuple[list[DataSet], list[Unmeasured]]:
@@ -164,45 +162,31 @@ def _open_data(data: Sequence[str]) -> tuple[list[DataSet], list[Unmeasured]]:
     return datasets, unmeasured
 
 
-def _open_model(model: BuiltModel, say: Say) -> tuple[list[_Opened], list[Unmeasured]]:
+def _open_model(model: BuiltModel) -> tuple[list[_Opened], list[Unmeasured]]:
     """The variants of a model that can be run here, in the order of its files, and the others."""
     opened: list[_Opened] = []
     unmeasured: list[Unmeasured] = []
     for variant, path in model.files.items():
-        say(f"{model.name} {variant}: loading")
         try:
-            opened.append(
-                _open_keras(model, path) if variant == KERAS else _open_tflite(model, variant, path)
-            )
-        except MissingPartError as error:
-            unmeasured.append(Unmeasured(_SECTION, f"{model.name} {variant}", str(error), failed=False))
+            opened.append(_open_variant(model, variant, path))
         except HematoVisionError as error:
-            unmeasured.append(Unmeasured(_SECTION, f"{model.name} {variant}", str(error), failed=True))
-    if not any(one.variant in REFERENCES for one in opened):
+            failed = not isinstance(error, MissingPartError)
+            unmeasured.append(Unmeasured(_SECTION, f"{model.name} {variant}", str(error), failed))
+    if not any(one.contender.variant in REFERENCES for one in opened):
         why = f"none of {', '.join(REFERENCES)} is here to compare with"
         unmeasured.append(Unmeasured(_SECTION, f"{model.name}, comparison", why, failed=False))
     return opened, unmeasured
 
 
-def _open_keras(model: BuiltModel, path: Path) -> _Opened:
-    if tensorflow_version() is None:
-        raise MissingPartError("TensorFlow is not installed; pip install 'hematovision[train]' brings it")
-    with tensorflow_kept_quiet():
-        from train.fit import predict_logits
-        from train.network import load_network
-
-        network = load_network(path)
-    version = importlib.metadata.version("keras")
-    return _Opened(
-        model.name, KERAS, KERAS, version, model.manifest, lambda crops: predict_logits(network, crops)
-    )
-
-
-def _open_tflite(model: BuiltModel, variant: str, path: Path) -> _Opened:
-    file = read_model_file(path)
-    classifier = Classifier(file, preferred_runtime(file.manifest))
-    loaded = classifier.loaded
-    return _Opened(model.name, variant, loaded.runtime, loaded.version, file.manifest, classifier.logits)
+def _open_variant(model: BuiltModel, variant: str, path: Path) -> _Opened:
+    if variant == KERAS:
+        if tensorflow_version() is None:
+            raise MissingPartError("TensorFlow is not installed; pip install 'hematovision[train]' brings it")
+        runtime, xnnpack, manifest = KERAS, None, model.manifest
+    else:
+        manifest = read_model_file(path).manifest
+        runtime, xnnpack = preferred_runtime(manifest), True
+    return _Opened(Contender(model.name, variant, runtime, xnnpack, default_threads(), str(path)), manifest)
 
 
 def _measure_on(
@@ -213,7 +197,7 @@ def _measure_on(
     fit: list[_Opened] = []
     for one in opened:
         if is_learnt_from(dataset, one.manifest):
-            what = f"{one.model} on {dataset.name}"
+            what = f"{one.contender.model} on {dataset.name}"
             why = "the model was trained on it, and it has no test side"
             unmeasured.append(Unmeasured(_SECTION, what, why, failed=given))
         else:
@@ -241,27 +225,44 @@ def _measure_on(
         what = f"{name}, recall of {' and '.join(missing)}"
         why = "the data set has no cell of it; the balanced accuracy is that of the other classes"
         unmeasured.append(Unmeasured(_SECTION, what, why, failed=False))
+    with tempfile.TemporaryDirectory(prefix="hematovision-bench-") as folder:
+        file = write_crops(cells.crops, [fit[0].contender], Path(folder))[fit[0].contender.model]
+        measured, failed = _answer(name, cells, file, fit, missing, say)
+    return measured, unmeasured + failed
+
+
+def _answer(
+    name: str, cells: CellSet, crops: Path, fit: Sequence[_Opened], missing: tuple[str, ...], say: Say
+) -> tuple[list[Accuracy], list[Unmeasured]]:
+    """What variants say of the cells of a data set, of which ``crops`` is the file."""
     measured: list[Accuracy] = []
+    unmeasured: list[Unmeasured] = []
     references: dict[str, tuple[str, NDArray[np.float64]]] = {}
     for one in fit:
+        model, variant = one.contender.model, one.contender.variant
+        say(f"{name}: {model} {variant} names {len(cells)} cells")
         try:
-            sure = probabilities(_all_logits(one, cells, name, say), one.manifest.temperature)
+            # A process of its own: where the runtime crashes on one variant, the others go on.
+            with Worker(one.contender, crops) as worker:
+                version = worker.load().version
+                logits = worker.answers(len(cells))
+            sure = probabilities(logits, one.manifest.temperature)
             evaluation = evaluate(name, cells, sure, one.manifest.decline_below)
-            reference, reference_sure = references.get(one.model, ("", None))
+            reference, reference_sure = references.get(model, ("", None))
             comparison = None if reference_sure is None else compare(cells, sure, reference_sure, reference)
         except HematoVisionError as error:
-            what = f"{one.model} {one.variant} on {name}"
+            what = f"{model} {variant} on {name}"
             unmeasured.append(Unmeasured(_SECTION, what, str(error), failed=True))
             continue
-        if one.variant in REFERENCES:
-            references.setdefault(one.model, (one.variant, sure))
+        if variant in REFERENCES:
+            references.setdefault(model, (variant, sure))
         cells_sha256, right_per_original = _pairing(cells, sure)
         measured.append(
             Accuracy(
-                model=one.model,
-                variant=one.variant,
-                runtime=one.runtime,
-                version=one.version,
+                model=model,
+                variant=variant,
+                runtime=one.contender.runtime,
+                version=version,
                 evaluation=evaluation,
                 comparison=comparison,
                 cells_sha256=cells_sha256,
@@ -270,14 +271,6 @@ def _measure_on(
             )
         )
     return measured, unmeasured
-
-
-def _all_logits(one: _Opened, cells: CellSet, name: str, say: Say) -> NDArray[np.float32]:
-    parts = []
-    for start in range(0, len(cells), _AT_ONCE):
-        say(f"{name}: {one.model} {one.variant}, cell {start} of {len(cells)}")
-        parts.append(one.logits(cells.crops[start : start + _AT_ONCE]))
-    return np.concatenate(parts)
 
 
 def _pairing(cells: CellSet, sure: NDArray[np.float64]) -> tuple[str, tuple[tuple[int, int], ...]]:

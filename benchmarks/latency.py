@@ -85,7 +85,7 @@ def time_contenders(
     results: dict[Contender, Latency] = {}
     failures: list[Unmeasured] = []
     with tempfile.TemporaryDirectory(prefix="hematovision-bench-") as folder:
-        files = _write_crops(crops, contenders, Path(folder))
+        files = write_crops(crops, contenders, Path(folder))
         budget_mib = available_memory_mib() / 2
         while True:
             with ExitStack() as alive:
@@ -117,7 +117,7 @@ def answers(contender: Contender, crops: NDArray[np.uint8]) -> NDArray[np.float3
         HematoVisionError: the contender cannot be run, or its process fails; which one, the caller says.
     """
     with tempfile.TemporaryDirectory(prefix="hematovision-bench-") as folder:
-        file = _write_crops(crops, [contender], Path(folder))[contender.model]
+        file = write_crops(crops, [contender], Path(folder))[contender.model]
         with Worker(contender, file) as worker:
             worker.load()
             return worker.answers(len(crops))
@@ -139,8 +139,12 @@ def with_rates(rows: Sequence[Latency], variants: Sequence[Variant]) -> list[Lat
     ]
 
 
-def _write_crops(crops: Crops, contenders: Sequence[Contender], folder: Path) -> dict[str, Path]:
-    """One ``.npy`` file for each model."""
+def write_crops(crops: Crops, contenders: Sequence[Contender], folder: Path) -> dict[str, Path]:
+    """One ``.npy`` file for each model.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
     files = {}
     for number, model in enumerate(dict.fromkeys(one.model for one in contenders)):
         files[model] = folder / f"{number}.npy"

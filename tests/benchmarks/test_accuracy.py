@@ -21,8 +21,9 @@ from convert.recipes import RECIPES
 from edge.classifier import Classifier, default_model_path, probabilities
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.cli import root
-from hematovision.errors import DataSetError, ModelFileError
+from hematovision.errors import DataSetError, StoreError
 from hematovision.model_file import manifest_path, read_model_file, write_model_file
+from tests.benchmarks.impostor import install_impostor
 from train.cells import OTHER, CellSet, read_cells
 from train.datasets import LabelledImage
 from train.drawn import DRAWN_UM_PER_PIXEL, draw, drawn_cells
@@ -316,7 +317,7 @@ def test_how_far_it_is_is_told(tiny_model: BuiltModel, drawn_set: Path) -> None:
     told: list[str] = []
     measure_accuracy([only(tiny_model, "int8")], [at_scale(drawn_set)], told.append)
     assert "smear: finding cells, image 24 of 24" in told
-    assert "smear: tiny int8, cell 0 of 24" in told
+    assert "smear: tiny int8 names 24 cells" in told
 
 
 @pytest.mark.data
@@ -377,20 +378,31 @@ def test_a_variant_that_no_installed_runtime_loads_is_left_out(
     assert "runs on litert, which is not installed" in left_out.why
 
 
-def test_a_variant_that_fails_half_way_is_a_row_that_says_so(
+def test_a_runtime_that_crashes_half_way_is_a_row_that_says_so(
+    tiny_model: BuiltModel, drawn_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_impostor(
+        tmp_path, monkeypatch, invoking="if self.calls == 9: os.kill(os.getpid(), signal.SIGSEGV)"
+    )
+    monkeypatch.setattr("benchmarks.variants.available_runtimes", lambda: ("litert", "tflite-runtime"))
+    shipped = read_model_file(default_model_path())
+    only_there = dataclasses.replace(shipped.manifest, runtimes=("tflite-runtime",))
+    write_model_file(tmp_path / "crashing.tflite", shipped.flatbuffer, only_there)
+    changed = only(tiny_model, "float32", "float16", "int8")
+    changed.files["float16"] = tmp_path / "crashing.tflite"
+    rows, (failed,) = measure([changed], at_scale(drawn_set))
+    assert sorted(row.variant for row in rows) == ["float32", "int8"]
+    assert (failed.what, failed.failed) == ("tiny float16 on smear", True)
+    assert failed.why == "its process was ended by SIGSEGV"
+
+
+def test_a_disk_without_room_for_the_cells_of_a_set_is_a_row_that_says_so(
     tiny_model: BuiltModel, drawn_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = Classifier.logits
-
-    def fail(classifier: Classifier, crops: np.ndarray) -> np.ndarray:
-        if classifier.model.manifest.recipe == "float16":
-            raise ModelFileError("planted")
-        return answer(classifier, crops)
-
-    monkeypatch.setattr(Classifier, "logits", fail)
-    rows, (failed,) = measure([only(tiny_model, "float32", "float16", "int8")], at_scale(drawn_set))
-    assert [row.variant for row in rows] == ["float32", "int8"]
-    assert (failed.what, failed.why, failed.failed) == ("tiny float16 on smear", "planted", True)
+    monkeypatch.setattr(accuracy, "write_crops", Mock(side_effect=StoreError("planted")))
+    rows, (failed,) = measure([only(tiny_model, "float32")], at_scale(drawn_set))
+    assert rows == []
+    assert failed == Unmeasured("accuracy", "smear", "planted", failed=True)
 
 
 def test_a_data_set_that_is_not_there_does_not_hold_up_the_others(
