@@ -32,7 +32,14 @@ from edge.classifier import Classifier
 from edge.runtime import available_runtimes
 from hematovision import __version__
 from hematovision.crops import CropSize, cut_crop
-from hematovision.errors import DataSetError, MissingPartError, ModelFileError, SettingError, reason_of
+from hematovision.errors import (
+    DataSetError,
+    HematoVisionError,
+    MissingPartError,
+    ModelFileError,
+    SettingError,
+    reason_of,
+)
 from hematovision.finder import find_cells, most_prominent
 from hematovision.model_file import (
     Manifest,
@@ -55,6 +62,8 @@ VARIANT_NAMES = (KERAS, *RECIPES)
 _SECTION = "variants"
 _CROPS = "crops.npy"
 _KEY_DIGITS = 16
+# What manifests call the SHA-256 of the trained network.
+_NETWORK = "keras_sha256"
 # Of each class, where there is no quantiser and so nothing that it was shown.
 _DRAWN_PER_CLASS = 8
 _NO_TENSORFLOW = (
@@ -117,21 +126,29 @@ def open_models(
         say: told what is being done.
 
     Returns:
-        The models, and of their variants those that could not be built.
+        The models, and what could not be built or opened: variants, and models where there are others.
 
     Raises:
-        SettingError: a file is given twice, or is neither.
-        ModelFileError: a file cannot be read, or is not a model for this program.
-        DataSetError: the data are not those that the model was trained on.
+        SettingError: a file is given twice.
+        ModelFileError: the only file cannot be read, or is not a model for this program.
+        DataSetError: the data are not those that the only model was trained on.
+        MissingPartError: its variants are not there, nor TensorFlow to build them.
     """
-    models, unmeasured = [], []
+    models: list[BuiltModel] = []
+    unmeasured: list[Unmeasured] = []
     for path, name in zip(paths, _distinct_names(paths), strict=True):
-        if path.suffix == ".keras":
-            model, left_out = _open_network(path, name, names, data, folder, say)
-            unmeasured += left_out
+        try:
+            if path.suffix == ".keras":
+                model, left_out = _open_network(path, name, names, data, folder, say)
+                unmeasured += left_out
+            else:
+                model = _open_variant(path, name, folder, say)
+        except HematoVisionError as error:
+            if len(paths) == 1:
+                raise
+            unmeasured.append(Unmeasured(_SECTION, name, str(error), failed=True))
         else:
-            model = _open_variant(path, name, folder, say)
-        models.append(model)
+            models.append(model)
     return models, unmeasured
 
 
@@ -188,7 +205,7 @@ def _open_network(
     wanted = [recipe for recipe in RECIPES.values() if recipe.name in names] or [RECIPES["float32"]]
     say(f"{name}: looking at the variants that are kept")
     kept = kept_files(entry)
-    models = {recipe.name: _current(kept, path, recipe) for recipe in wanted}
+    models = {recipe.name: _current(kept, path, manifest, recipe) for recipe in wanted}
     unmeasured: list[Unmeasured] = []
     to_build: list[Recipe] = []
     for recipe in wanted:
@@ -205,36 +222,38 @@ def _open_network(
     if to_build or _CROPS not in kept:
         unmeasured += _build(path, name, manifest, entry, to_build, data, say)
         built = kept_files(entry)
-        models |= {recipe.name: _current(built, path, recipe) for recipe in to_build}
+        models |= {recipe.name: _current(built, path, manifest, recipe) for recipe in to_build}
     there = {recipe: model for recipe, model in models.items() if model is not None}
-    if not there:
-        raise ModelFileError(f"{path}: none of its variants is there: {unmeasured[0].why}")
-    variants = {recipe: _describe(name, recipe, model.path, model) for recipe, model in there.items()}
-    places = {recipe: model.path for recipe, model in there.items()}
+    places = {recipe: model.path for recipe, model in there.items() if recipe in names}
     if KERAS in names:
-        variants[KERAS] = _describe(name, KERAS, path, next(iter(there.values())))
-        places[KERAS] = path
-    chosen = [variant for variant in VARIANT_NAMES if variant in names and variant in places]
-    described = tuple(variants[variant] for variant in chosen)
-    model = BuiltModel(name, manifest, {variant: places[variant] for variant in chosen}, described, entry)
-    return model, unmeasured
+        places = {KERAS: path, **places}
+    if not places:
+        raise ModelFileError(f"{path}: none of its variants is there: {unmeasured[0].why}")
+    any_variant = next(iter(there.values()), None)
+    described = tuple(
+        _describe(name, variant, place, manifest, there.get(variant, any_variant))
+        for variant, place in places.items()
+    )
+    return BuiltModel(name, manifest, places, described, entry), unmeasured
 
 
-def _current(kept: dict[str, Path], network: Path, recipe: Recipe) -> ModelFile | None:
-    """A variant that is kept, unless the TensorFlow installed here is another one than made it."""
+def _current(kept: dict[str, Path], network: Path, manifest: Manifest, recipe: Recipe) -> ModelFile | None:
+    """A variant that is kept, unless it is another's or the TensorFlow installed here did not make it."""
     path = kept.get(_file_name(network, recipe))
     if path is None:
         return None
     model = read_model_file(path)
     made_by, installed = model.manifest.tools.get("tensorflow"), tensorflow_version()
-    if installed is not None and made_by != installed:
-        stderr.print(
-            f"{path}: made by TensorFlow {made_by}, {installed} is installed; it is made again",
-            soft_wrap=True,
-            markup=False,
-        )
-        return None
-    return model
+    if model.manifest.recipe != recipe.name:
+        why = f"its recipe is {model.manifest.recipe}"
+    elif model.manifest.training.get(_NETWORK) != manifest.training[_NETWORK]:
+        why = f"made from another network than {network.name}"
+    elif installed is not None and made_by != installed:
+        why = f"made by TensorFlow {made_by}, {installed} is installed"
+    else:
+        return model
+    stderr.print(f"{path}: {why}; it does not count", soft_wrap=True, markup=False, highlight=False)
+    return None
 
 
 def _build(
@@ -325,7 +344,8 @@ def _open_variant(path: Path, name: str, folder: Path, say: Say) -> BuiltModel:
         buffer = io.BytesIO()
         np.save(buffer, _drawn_crops(model.manifest.crop))
         keep_file(entry, _CROPS, buffer.getvalue())
-    return BuiltModel(name, model.manifest, {recipe: path}, (_describe(name, recipe, path, model),), entry)
+    described = (_describe(name, recipe, path, model.manifest, model),)
+    return BuiltModel(name, model.manifest, {recipe: path}, described, entry)
 
 
 def _drawn_crops(size: CropSize) -> NDArray[np.uint8]:
@@ -341,20 +361,24 @@ def _drawn_crops(size: CropSize) -> NDArray[np.uint8]:
 # --- what both share ---
 
 
-def _describe(model: str, variant: str, path: Path, counted: ModelFile) -> Variant:
+def _describe(model: str, variant: str, path: Path, manifest: Manifest, counted: ModelFile | None) -> Variant:
     """A variant for the report; the operations are those of ``counted``, which are every variant's."""
     parameters: int | None = None
     operations: int | None = None
     # A device without LiteRT lacks the description of the file that they are counted by.
     with suppress(MissingPartError):
-        parameters, operations = count_parameters(counted.flatbuffer), count_operations(counted.flatbuffer)
+        if counted is not None:
+            parameters, operations = (
+                count_parameters(counted.flatbuffer),
+                count_operations(counted.flatbuffer),
+            )
     return Variant(
         model,
         variant,
         path.name,
         file_hash(path),
         path.stat().st_size,
-        counted.manifest.crop.side_px,
+        manifest.crop.side_px,
         parameters,
         operations,
     )

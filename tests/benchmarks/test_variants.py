@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -145,6 +146,19 @@ def test_a_recipe_that_fails_does_not_hold_up_the_others(
 
 
 @pytest.mark.usefixtures("tiny_cells")
+def test_the_keras_network_is_there_though_no_recipe_is(
+    tiny_keras: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "to_tflite", Mock(side_effect=ConversionError("planted")))
+    model, (failed,) = open_one(tiny_keras, tmp_path, [KERAS, "int8"])
+    assert model.files == {KERAS: tiny_keras}
+    assert (model.variants[0].side_px, model.variants[0].operations) == (32, None)
+    assert (failed.what, failed.failed) == ("tiny int8", True)
+    with pytest.raises(ModelFileError, match=r"none of its variants is there: .*planted"):
+        open_one(tiny_keras, tmp_path, ["int8"])
+
+
+@pytest.mark.usefixtures("tiny_cells")
 def test_a_variant_that_loses_all_is_built_all_the_same(
     tiny_keras: Path, tmp_path: Path, tiny_network: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +256,41 @@ def test_what_another_tensorflow_made_is_said_and_made_again(
     assert "made by TensorFlow 2.0.0" in capsys.readouterr().err
     tools = dict(read_model_file(opened.files["float32"]).manifest.tools)
     assert tools["tensorflow"] == variants.tensorflow_version()
+
+
+@pytest.mark.usefixtures("tiny_cells")
+def test_a_variant_of_another_network_is_said_and_made_again(
+    kept: Path,
+    tiny_keras: Path,
+    tiny_model: BuiltModel,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As where a copied folder is given the name that is asked for."""
+    network = keras.models.load_model(tiny_keras)
+    network.get_layer("logits").bias.assign([1.0, 2.0, 3.0, 4.0])
+    other = tmp_path_factory.mktemp("other") / tiny_keras.name
+    network.save(other)
+    write_keras_manifest(other, read_keras_manifest(tiny_keras))
+    wanted = kept / f"tiny-{variants._hash_of(other, manifest_path(other))}"
+    entry(kept).rename(wanted)
+    model, _ = open_one(other, kept, ["float32"])
+    assert "tiny-float32.tflite: made from another network than tiny.keras" in capsys.readouterr().err
+    assert model.files["float32"].parent == wanted
+    assert model.variants[0].sha256 != tiny_model.variants[1].sha256
+
+
+@pytest.mark.usefixtures("no_building", "no_tensorflow")
+def test_a_variant_under_another_s_name_is_left_out(
+    kept: Path, tiny_keras: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(entry(kept) / "tiny-float32.tflite", entry(kept) / "tiny-int8.tflite")
+    enter(entry(kept), ["tiny-int8.tflite"])
+    model, (left_out,) = open_one(tiny_keras, kept)
+    assert "int8" not in model.files
+    assert left_out.what == "tiny int8"
+    assert "tiny-int8.tflite: its recipe is float32; it does not count" in capsys.readouterr().err
 
 
 # --- a device without TensorFlow ---
@@ -448,6 +497,18 @@ def test_a_model_file_of_no_known_recipe_is_refused(tiny_model: BuiltModel, tmp_
     write_model_file(path, model.flatbuffer, dataclasses.replace(model.manifest, recipe="int4"))
     with pytest.raises(ModelFileError, match=r"odd.tflite: its recipe is 'int4'"):
         open_one(path, tmp_path)
+
+
+def test_one_of_several_models_that_cannot_be_opened_does_not_hold_up_the_others(
+    tiny_model: BuiltModel, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(b"no model")
+    paths = [broken, tiny_model.files["int8"]]
+    (model,), (failed,) = open_models(paths, VARIANT_NAMES, (), tmp_path, lambda _: None)
+    assert model.name == "tiny-int8"
+    assert (failed.what, failed.failed) == ("broken", True)
+    assert "broken.tflite: not a TensorFlow Lite model" in failed.why
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"1234TFL3 cut short"])
