@@ -35,7 +35,7 @@ _SECTION = "accuracy"
 
 
 def measure_accuracy(
-    models: Sequence[BuiltModel], data: Sequence[str], say: Say
+    models: Sequence[BuiltModel], data: Sequence[str], say: Say, default: Sequence[str] = DEFAULT_DATA
 ) -> tuple[list[Accuracy], list[Unmeasured]]:
     """Measure every variant of every model on the test side of every data set.
 
@@ -45,9 +45,10 @@ def measure_accuracy(
 
     Args:
         models: with their variants.
-        data: data sets, written as for ``hematovision train evaluate``; `DEFAULT_DATA` if none is given, of
-            which those that are not there are left out.
+        data: data sets, written as for ``hematovision train evaluate``.
         say: told what is being done.
+        default: data sets in the folder that HEMATOVISION_DATA names, in place of ``data`` where that is
+            empty; those that are not there are left out.
 
     Returns:
         What was measured, data set by data set, and what was not, with the reason.
@@ -55,7 +56,7 @@ def measure_accuracy(
     Raises:
         DataSetError: two data sets have one name.
     """
-    datasets, unmeasured = _open_data(data)
+    datasets, unmeasured = _open_data(data, default)
     opened: list[_Opened] = []
     for model in models:
         ready, failed = _open_model(model)
@@ -132,12 +133,12 @@ class _Opened:
     manifest: Manifest
 
 
-def _open_data(data: Sequence[str]) -> tuple[list[DataSet], list[Unmeasured]]:
+def _open_data(data: Sequence[str], default: Sequence[str]) -> tuple[list[DataSet], list[Unmeasured]]:
     """Data sets with their scale, and what of them cannot be used."""
     datasets: list[DataSet] = []
     unmeasured: list[Unmeasured] = []
     folder = data_folder()
-    for name in data or DEFAULT_DATA:
+    for name in data or default:
         source = name if data else str((folder or Path()) / name)
         if not data and (folder is None or not Path(source.partition("@")[0]).exists()):
             why = f"not in {folder}" if folder else "HEMATOVISION_DATA is not set"

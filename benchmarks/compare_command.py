@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from benchmarks.accuracy import measure_accuracy
+from benchmarks.accuracy import DEFAULT_DATA, measure_accuracy
 from benchmarks.contenders import KERAS, RUNTIMES, list_contenders
 from benchmarks.latency import ASKED, LIMIT_S, time_contenders, with_rates
 from benchmarks.layers import measure_layers
@@ -17,9 +17,9 @@ from benchmarks.noise import measure_noise
 from benchmarks.options import AskedModels, model_options, progress, report_options
 from benchmarks.peers import measure_peers
 from benchmarks.report import measuring
-from benchmarks.results import Accuracy, Latency, LayerTimes, Peer, QuantisationNoise, Unmeasured
+from benchmarks.results import Accuracy, Latency, LayerTimes, Peer, QuantisationNoise, Throughput, Unmeasured
 from benchmarks.throughput import CELLS_PER_FRAME, DRAWN, FRAMES, measure_all
-from benchmarks.variants import BuiltModel, Say, data_folder
+from benchmarks.variants import BuiltModel, Say
 from hematovision.errors import HematoVisionError
 from train.console import DATA_HELP
 
@@ -31,8 +31,8 @@ class _Extent:
     """How much is measured.
 
     ``kernels``: values of a contender's ``xnnpack`` that are timed; ``not_classified``: variants whose
-    accuracy is not measured; ``sets``: test sets where none is named, all of the project's if empty;
-    ``left_out``: of which section what is not measured.
+    accuracy is not measured; ``sets``: test sets where none is named; ``left_out``: of which section what is
+    not measured.
     """
 
     runtimes: tuple[str, ...] = RUNTIMES
@@ -46,7 +46,7 @@ class _Extent:
     frames: int = FRAMES
     peers: bool = True
     not_classified: tuple[str, ...] = ()
-    sets: tuple[str, ...] = ()
+    sets: tuple[str, ...] = DEFAULT_DATA
     left_out: tuple[tuple[str, str], ...] = ()
 
 
@@ -65,7 +65,7 @@ _QUICK = _Extent(
     frames=150,
     peers=False,
     not_classified=(KERAS, "int16x8"),
-    sets=("kaggle-blood-cells",),
+    sets=DEFAULT_DATA[:1],
     left_out=(
         ("latency", "TensorFlow, Keras, kernels without XNNPACK, more than one thread"),
         ("layers", "time by layer"),
@@ -104,12 +104,7 @@ def compare(models: AskedModels, sets: tuple[str, ...], quick: bool, out: Path |
             latency = section("latency", lambda: _time(built, extent, say))
             layers = section("layers", lambda: _look_into(built, extent, say))
             peers = section("peers", lambda: _hold_peers_against(built, extent, say))
-            throughput = section(
-                "throughput",
-                lambda: measure_all(
-                    extent.sources, extent.cells_per_frame, extent.frames, model=None, data=None, say=say
-                ),
-            )
+            throughput = section("throughput", lambda: _play(built, extent, say))
             noise = section("noise", lambda: _compare_tensors(built, say))
             accuracy = section("accuracy", lambda: _classify(built, sets, extent, say))
         run.conclude(
@@ -167,6 +162,28 @@ def _hold_peers_against(
     )
 
 
+def _play(
+    built: Sequence[BuiltModel], extent: _Extent, say: Say
+) -> tuple[list[Throughput], list[Unmeasured]]:
+    """With one file, as a device runs one: the first int8 variant, or else the first of any."""
+    files = {
+        f"{model.name} {variant}": path
+        for model in built
+        for variant, path in model.files.items()
+        if variant != KERAS
+    }
+    if not files:
+        return [], [Unmeasured("throughput", "all of it", "a device runs .tflite files; none is here", False)]
+    chosen = next((name for name in files if name.endswith(" int8")), next(iter(files)))
+    rows, unmeasured = measure_all(
+        extent.sources, extent.cells_per_frame, extent.frames, model=files[chosen], data=None, say=say
+    )
+    if len(files) > 1:
+        why = "a frame takes the same with each, but for the network's own time, which is under latency"
+        unmeasured = [*unmeasured, Unmeasured("throughput", f"all but {chosen}", why, failed=False)]
+    return rows, unmeasured
+
+
 def _compare_tensors(
     built: Sequence[BuiltModel], say: Say
 ) -> tuple[list[QuantisationNoise], list[Unmeasured]]:
@@ -182,9 +199,6 @@ def _compare_tensors(
 def _classify(
     built: Sequence[BuiltModel], sets: Sequence[str], extent: _Extent, say: Say
 ) -> tuple[list[Accuracy], list[Unmeasured]]:
-    folder = data_folder()
-    if not sets and folder is not None:
-        sets = tuple(str(folder / name) for name in extent.sets)
     classified = [
         dataclasses.replace(
             model,
@@ -192,7 +206,7 @@ def _classify(
         )
         for model in built
     ]
-    return measure_accuracy(classified, sets, say)
+    return measure_accuracy(classified, sets, say, extent.sets)
 
 
 def _joined(

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks import compare_command
+from benchmarks.accuracy import DEFAULT_DATA, measure_accuracy
 from benchmarks.cli import bench
 from benchmarks.report import read_report
 from benchmarks.results import Unmeasured
@@ -67,6 +69,50 @@ def test_quick_says_of_every_section_what_it_left_out(tmp_path: Path) -> None:
     assert {row["section"] for row in content["unmeasured"] if row["why"] == "--quick"} == {*SECTIONS} - {
         "noise"
     }
+
+
+@pytest.mark.usefixtures("nothing_measured")
+@pytest.mark.parametrize("more", [(), ("--quick",)])
+def test_data_that_nobody_named_and_are_not_there_are_left_out(
+    more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compare_command, "measure_accuracy", measure_accuracy)
+    monkeypatch.setattr(compare_command, "measure_layers", refuse)
+    monkeypatch.setenv("HEMATOVISION_DATA", str(tmp_path))
+    arguments = (*more, "--model", default_model_path(), "--variants", tmp_path / "kept")
+    compare(*arguments, "--out", tmp_path / "out")
+    rows = read_report(tmp_path / "out" / "report.json").unmeasured
+    sets = [row for row in rows if row.section == "accuracy" and row.why == f"not in {tmp_path}"]
+    assert [row.what for row in sets] == list(DEFAULT_DATA[:1] if more else DEFAULT_DATA)
+    assert not any(row.failed for row in sets)
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_throughput_is_that_of_the_int8_variant_of_the_model_that_is_compared(
+    monkeypatch: pytest.MonkeyPatch, tiny_keras: Path, tiny_model: BuiltModel, tmp_path: Path
+) -> None:
+    played = Mock(return_value=([], []))
+    monkeypatch.setattr(compare_command, "measure_all", played)
+    arguments = ("--quick", "--model", tiny_keras, "--variants", tiny_model.folder.parent)
+    compare(*arguments, "--out", tmp_path)
+    assert played.call_args.kwargs["model"] == tiny_model.files["int8"]
+    rows = read_report(tmp_path / "report.json").unmeasured
+    assert "all but tiny int8" in [row.what for row in rows if row.section == "throughput"]
+    played.reset_mock()
+    assert "none is here" in compare(*arguments, "--variant", "keras").stdout
+    played.assert_not_called()
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_what_goes_wrong_with_one_model_of_two_is_said_and_the_other_is_measured(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(b"no model")
+    models = ("--model", broken, "--model", default_model_path())
+    result = compare("--quick", *models, "--variants", tmp_path / "kept", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    report = read_report(tmp_path / "out" / "report.json")
+    assert [variant.model for variant in report.variants] == ["hematovision-int8"]
+    assert [row.what for row in report.unmeasured if row.failed] == ["broken"]
 
 
 def test_a_report_that_is_there_is_kept_and_nothing_is_measured_in_vain(
