@@ -8,19 +8,14 @@ microscope makes for moments only.
 """
 
 import json
-import os
-import select
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.fresh_process import FreshProcess
 from benchmarks.real_fields import (
     FIELD_SIZE,
     FIELD_UM_PER_PIXEL,
@@ -54,10 +49,8 @@ _SECTION = "throughput"
 _NO_COLLECTION = (
     "HEMATOVISION_DATA names no folder with an annotated Kaggle collection; set it, or give --data"
 )
-# As a command of the device does, it imports edge first, which settles what NumPy computes with.
-_CODE = "import edge; from benchmarks.throughput_process import main; main()"
+_PROCESS = "benchmarks.throughput_process"
 _SILENCE_S = 60.0
-_SHOWN_LINES, _CHUNK = 3, 1 << 16
 
 
 def measure_all(
@@ -129,16 +122,17 @@ def measure_throughput(
     with tempfile.TemporaryDirectory() as folder:
         fields = Path(folder) / "fields.npy"
         np.save(fields, np.stack(_images(source, cells_per_frame, data)))
-        figures = _run(
-            _scene(source, cells_per_frame),
-            {
-                "fields": str(fields),
-                "um_per_pixel": FIELD_UM_PER_PIXEL,
-                "frames": frames,
-                "model": str(path),
-                "started": time.monotonic(),
-            },
-        )
+        arguments = {
+            "fields": str(fields),
+            "um_per_pixel": FIELD_UM_PER_PIXEL,
+            "frames": frames,
+            "model": str(path),
+            "started": time.monotonic(),
+        }
+        with FreshProcess(_PROCESS, json.dumps(arguments)) as process:
+            while not (line := process.read_line(_SILENCE_S)):
+                pass  # a frame is done
+            figures = json.loads(line)
     unpaced, paced = figures["unpaced"], figures["paced"]
     unpaced["memory_mib"] = tuple((number, mib) for number, mib in unpaced["memory_mib"])
     del paced["taken"]  # what is neither dropped nor lost
@@ -192,49 +186,3 @@ def _check(frames: int, model: Path | None) -> Path:
     path = model or default_model_path()
     read_model_file(path)
     return path
-
-
-def _run(what: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What `throughput_process` answers."""
-    with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(  # noqa: S603 (no part of it comes from outside)
-            [sys.executable, "-c", _CODE, json.dumps(arguments)], stdout=subprocess.PIPE, stderr=errors
-        ) as process,
-    ):
-        try:
-            received = _receive(process)
-        finally:
-            process.kill()  # one that has ended it does not touch
-        status = process.returncode
-        figures = (received or b"").rpartition(b"\n")[2]
-        if status == 0 and figures:
-            answer = json.loads(figures)
-            assert isinstance(answer, dict)
-            return answer
-        errors.seek(0)
-        lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-    said = "; its last words: " + " / ".join(lines[-_SHOWN_LINES:]) if lines else ""
-    if received is None:
-        ending = f"finished no frame for {_SILENCE_S:g} s and was ended"
-    elif status < 0:
-        ending = f"was ended by {signal.Signals(-status).name}"
-    elif status == 0:
-        ending = "gave no figures"
-    else:
-        ending = f"ended with status {status}"
-    raise HematoVisionError(f"{what}: the process that was measured {ending}{said}")
-
-
-def _receive(process: "subprocess.Popen[bytes]") -> bytes | None:
-    """All that a process writes until it has ended; None where it is silent for too long."""
-    assert process.stdout is not None
-    source = process.stdout.fileno()
-    received = b""
-    while select.select([source], [], [], _SILENCE_S)[0]:
-        chunk = os.read(source, _CHUNK)
-        if not chunk:
-            process.wait()
-            return received
-        received += chunk
-    return None

@@ -1,12 +1,14 @@
 """The process that throughput is measured in: it imports what the device imports, and plays fields to it.
 
 Its one argument is JSON: ``fields`` (an ``.npy`` file, (n, height, width, 3) uint8 RGB), ``um_per_pixel``,
-``frames``, ``model`` (a file) and ``started`` (when, by the monotonic clock). It answers with a dot for each
-frame that is done and then, on a line of its own, the figures as JSON.
+``frames``, ``model`` (a file) and ``started`` (when, by the monotonic clock). It answers with an empty line
+for each frame that is done, then with one of figures as JSON; what libraries write to standard output goes
+to standard error.
 """
 
 import json
 import math
+import os
 import resource
 import sys
 import time
@@ -15,7 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
 
-import cv2
+import edge  # noqa: F401 (before NumPy: it settles how many threads NumPy takes)
+
+import cv2  # isort: skip
 import numpy as np
 from numpy.typing import NDArray
 
@@ -177,7 +181,7 @@ def play_unpaced(
     settled_after = min(_SETTLED_AFTER, frames // 2)
     sampled = {settled_after, *np.linspace(0, frames - 1, min(_SAMPLES, frames), dtype=int).tolist()}
     memory: list[tuple[int, float]] = []
-    wall, processor = time.perf_counter(), time.process_time()
+    wall, processor, invoke = time.perf_counter(), time.process_time(), classifier.processor_s
     with Pipeline(FieldPlayer(fields, um_per_pixel, frames, line), line) as pipeline:
         for number, result in enumerate(pipeline.results()):
             if isinstance(result, LostFrame):
@@ -194,10 +198,11 @@ def play_unpaced(
                     settled = memory[-1][1]
             progress()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    invoke = classifier.processor_s - invoke
     if not looked_at:
         raise HematoVisionError(f"of {frames} frames none was looked at; {' '.join(line.notes())}")
     named += counted  # what a last look counts was named in it
-    step_s = line.times.processor_s | {"invoke": classifier.processor_s}
+    step_s = line.times.processor_s | {"invoke": invoke}
     return Unpaced(
         frames=frames,
         looked_at=looked_at,
@@ -237,10 +242,12 @@ def play_paced(
 def main() -> None:
     """Measure what the command line asks for."""
     asked = json.loads(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
     def progress() -> None:
-        sys.stdout.write(".")
-        sys.stdout.flush()
+        answers.write("\n")
+        answers.flush()
 
     try:
         threads = live_threads()
@@ -253,9 +260,14 @@ def main() -> None:
         paced = play_paced(fields, um_per_pixel, min(frames, OFFERED), line, CAMERA_FPS, progress)
     except HematoVisionError as error:
         raise SystemExit(str(error)) from None
-    sys.stdout.write("\n" + json.dumps({"unpaced": asdict(unpaced), "paced": asdict(paced)}))
+    answers.write(json.dumps({"unpaced": asdict(unpaced), "paced": asdict(paced)}) + "\n")
+    answers.flush()
 
 
 def _resident_mib() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / _MIB
+
+
+if __name__ == "__main__":
+    main()

@@ -247,17 +247,42 @@ def test_fields_in_which_nothing_can_be_followed_give_no_figures(classifier: Tim
             "import sys; sys.exit('first\\nthe lens cap is on')",
             r"ended with status 1; .*first / the lens cap is on$",
         ),
-        ("import os; os.kill(os.getpid(), 9)", "was ended by SIGKILL$"),
-        ("import time; time.sleep(600)", "finished no frame for 0.2 s and was ended$"),
-        ("print('......')", "gave no figures$"),
+        ("import os; os.kill(os.getpid(), 9)", "was ended by SIGKILL, .*$"),
+        ("import time; print(flush=True); time.sleep(600)", "gave no answer in 1 s$"),
+        ("print(); print()", "ended with status 0$"),
     ],
 )
-def test_how_the_process_ended_is_said(code: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "_CODE", code)
-    monkeypatch.setattr(throughput, "_SILENCE_S", 0.2 if "sleep" in code else 60)
+def test_how_the_process_ended_is_said(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "measured.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(throughput, "_PROCESS", "measured")
+    monkeypatch.setattr(throughput, "_SILENCE_S", 1 if "sleep" in code else 60)
     monkeypatch.setattr(throughput, "draw_fields", lambda *_: draw_fields(0, 1))
-    with pytest.raises(HematoVisionError, match=f"drawn fields, 0 cells a frame: .* {said}"):
+    with pytest.raises(HematoVisionError, match=f"^its process {said}"):
         measure_throughput(DRAWN, 0, MIN_FRAMES, None, None)
+
+
+def test_a_folder_that_has_benchmarks_of_its_own_does_not_come_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("benchmarks", "edge"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('of another project')")
+    monkeypatch.chdir(tmp_path)
+    assert measure_throughput(DRAWN, 1, MIN_FRAMES, None, None).named > 0
+
+
+def test_what_the_classifier_did_before_is_in_no_step(
+    drawn: list[PhantomFrame], classifier: TimedClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour = 3600.0
+    monkeypatch.setattr(classifier, "processor_s", hour)
+    images = [field.image for field in drawn]
+    result = play_unpaced(images, FIELD_UM_PER_PIXEL, 2 * HELD, classifier, 0.0, quiet)
+    assert 0 < result.step_ms["invoke"] < 1000 * hour / result.frames
+    assert result.outside_ms > 0
 
 
 def test_too_few_frames_are_refused() -> None:
