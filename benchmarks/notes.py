@@ -1,6 +1,7 @@
 """What a reader of a report must know to read its figures, in plain sentences; shown above the figures."""
 
-from benchmarks.results import Machine, Report
+from benchmarks.results import Accuracy, Estimate, Machine, Report
+from train.evaluate import Interval
 
 #: Of x86 processors: instructions that multiply and add int8 in one step.
 _INT8_INSTRUCTIONS = {"avx_vnni": "VNNI", "avx_vnni_int8": "VNNI", "avx512_vnni": "VNNI", "amx_int8": "AMX"}
@@ -89,5 +90,21 @@ def _of_figures(report: Report) -> list[str]:
                 "Where a data set holds several copies of one original, accuracy counts files, but the "
                 "intervals and McNemar's test count originals: copies are no new cells."
             )
+        if any(_has_no_width(row) for row in report.accuracy):
+            sentences.append(
+                "A share without an interval is one that resampling cannot move: all originals came out "
+                "alike. That still leaves room for a rate of up to 3 / n of the opposite, n being the "
+                "originals (for a recall, those of the class)."  # Hanley and Lippman-Hand, JAMA 249 (1983)
+            )
     sentences.append("For research and teaching; not a medical device.")
     return sentences
+
+
+def _has_no_width(row: Accuracy) -> bool:
+    shares: list[Estimate | Interval] = [
+        row.evaluation.files.accuracy,
+        *row.evaluation.files.recall.values(),
+    ]
+    if row.comparison is not None:
+        shares.append(row.comparison.agreement)
+    return any(share.low == share.high for share in shares)

@@ -223,6 +223,7 @@ def _accuracy(name: str, rows: Sequence[Accuracy], report: Report) -> list[TextT
         "found; named right: of those that were given one."
         + (f" No cell of {', '.join(missing)}: balanced over the other classes." if missing else ""),
     )
+    of_class = rows[0].evaluation.named
     recall = TextTable(
         f"Recall by class on {name}, %",
         ("variant", *CLASS_NAMES),
@@ -230,6 +231,9 @@ def _accuracy(name: str, rows: Sequence[Accuracy], report: Report) -> list[TextT
             (variants[id(row)], *(percent(row.evaluation.files.recall[one]) for one in CLASS_NAMES))
             for row in rows
         ),
+        caption="Originals of each class: "
+        + ", ".join(f"{one} {of_class[one]['originals']}" for one in CLASS_NAMES)
+        + ".",
     )
     compared = TextTable(
         f"Against the network that they were made from, on the same cells of {name}",
@@ -258,7 +262,8 @@ def _accuracy(name: str, rows: Sequence[Accuracy], report: Report) -> list[TextT
             if row.comparison is not None
         ),
         names=2,
-        caption="Largest difference: of a probability. The last three count originals; p of the exact test.",
+        caption="Largest difference: of a probability. The last three count originals; p of the exact "
+        "test, not corrected for the number of tests.",
     )
     return [accuracy, recall, compared]
 

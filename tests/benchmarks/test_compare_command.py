@@ -37,12 +37,11 @@ def refuse(*_: object, **__: object) -> tuple[list[Any], list[Unmeasured]]:
 
 @pytest.mark.usefixtures("nothing_measured")
 def test_a_section_that_fails_is_said_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tiny_keras: Path, tiny_model: BuiltModel, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(compare_command, "measure_all", refuse)
-    result = compare(
-        "--model", default_model_path(), "--variants", tmp_path / "kept", "--out", tmp_path / "out"
-    )
+    models = ("--model", tiny_keras, "--variants", tiny_model.folder.parent, "--variant", "int8")
+    result = compare(*models, "--out", tmp_path / "out")
     assert result.exit_code == 1
     failures = [row for row in read_report(tmp_path / "out" / "report.json").unmeasured if row.failed]
     assert failures == [Unmeasured("throughput", "all of it", "cells.csv: has no column label; add it", True)]

@@ -1,11 +1,13 @@
 """What is said above the figures: that which decides how to read them, and nothing that does not hold."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from benchmarks.notes import notes
-from benchmarks.results import Report
+from benchmarks.results import Estimate, Report
+from train.evaluate import Interval
 
 from .sample_report import sample_report
 
@@ -79,6 +81,23 @@ def test_intervals_and_copies_are_explained_where_there_are_some() -> None:
     without = replace(PC, accuracy=())
     assert "images" not in said(without)
     assert "cover this run only" in said(without)
+
+
+def test_a_share_without_an_interval_is_explained_where_there_is_one() -> None:
+    row = PC.accuracy[0]
+
+    def with_recall(recall: Interval) -> Report:
+        files = replace(row.evaluation.files, accuracy=Interval(0.9, 0.8, 1), recall={"monocyte": recall})
+        evaluation = replace(row.evaluation, files=files)
+        return replace(ONLY_ACCURACY, accuracy=(replace(row, evaluation=evaluation, comparison=None),))
+
+    assert "up to 3 / n of the opposite" in said(with_recall(Interval(1, 1, 1)))
+    assert "of the opposite" not in said(with_recall(Interval(0.9, 0.7, 1)))
+    assert "of the opposite" not in said(with_recall(Interval(math.nan, math.nan, math.nan)))
+    compared = next(one.comparison for one in PC.accuracy if one.comparison is not None)
+    wide = with_recall(Interval(0.9, 0.7, 1))
+    alike = replace(wide.accuracy[0], comparison=replace(compared, agreement=Estimate(1, 1, 1)))
+    assert "of the opposite" in said(replace(wide, accuracy=(alike,)))
 
 
 @pytest.mark.parametrize("report", [PC, PI, ONLY_ACCURACY])
