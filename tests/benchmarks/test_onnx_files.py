@@ -142,13 +142,14 @@ def test_an_operation_that_onnx_lacks_is_named_and_nothing_is_kept(
     features = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 256)(crop))
     network = keras.Model(crop, keras.layers.Dense(4)(keras.ops.erfinv(features)))
     network.save(tmp_path / "odd.keras")
-    model = dataclasses.replace(tiny_model, folder=tmp_path, files={"keras": tmp_path / "odd.keras"})
+    folder = tmp_path / "kept"
+    model = dataclasses.replace(tiny_model, folder=folder, files={"keras": tmp_path / "odd.keras"})
     files, reasons = build_onnx(model, lambda _: None)
     assert files == {}
     assert isinstance(reasons[FLOAT32], ConversionError)
     assert "Erfinv" in str(reasons[FLOAT32])
     assert reasons[INT8] is reasons[UINT8] is reasons[FLOAT32]
-    assert kept_files(tmp_path) == {}
+    assert kept_files(folder) == {}
     assert capfd.readouterr() == ("", "")
 
 
