@@ -350,13 +350,16 @@ def _tensors(model: Any, schema: Any) -> list[Tensor]:
 
 
 def _layers(tensors: list[Tensor], outputs: set[int]) -> list[str]:
-    """Short names of tensors, each like no other's; the whole one where the short one would be."""
+    """Short names of tensors, each like no other's; the whole one where the short one would be, with the
+    tensor's number where that would be too."""
     short = ["output" if tensor.index in outputs else _layer(tensor.name) for tensor in tensors]
-    counts = Counter(short)
-    return [
-        name if name and counts[name] == 1 else tensor.name or f"tensor {tensor.index}"
-        for name, tensor in zip(short, tensors, strict=True)
-    ]
+    shorts, wholes = Counter(short), Counter(tensor.name for tensor in tensors)
+    names = []
+    for tensor, name in zip(tensors, short, strict=True):
+        if not name or shorts[name] > 1:
+            name = tensor.name
+        names.append(name if name and wholes[name] <= 1 else f"{name or 'nameless'} (tensor {tensor.index})")
+    return names
 
 
 def _layer(name: str) -> str:

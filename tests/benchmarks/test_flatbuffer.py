@@ -179,6 +179,17 @@ def test_layers_whose_short_names_are_the_same_keep_their_whole_names(tiny_model
     assert layers[2:4] == ["branch_2/block/convolution", "branch_3/block/convolution"]
 
 
+def test_layers_that_share_even_their_whole_names_are_told_apart_by_their_numbers(
+    tiny_model: BuiltModel,
+) -> None:
+    model = unpack(flatbuffer_of(tiny_model, "float32"))
+    operators = read_network(flatbuffer_of(tiny_model, "float32")).operators[2:4]
+    for operator in operators:
+        model.subgraphs[0].tensors[operator.output.index].name = b"twin"
+    layers = [one.layer for one in read_network(pack(model)).operators[2:4]]
+    assert layers == [f"twin (tensor {operator.output.index})" for operator in operators]
+
+
 def test_an_operator_of_unknown_cost_is_counted_as_nothing_and_named(tiny_model: BuiltModel) -> None:
     model = unpack(flatbuffer_of(tiny_model, "float32"))
     (mean,) = (one for one in model.operatorCodes if one.builtinCode == schema.BuiltinOperator.MEAN)
@@ -194,6 +205,13 @@ def test_an_operator_of_somebodys_own_is_called_by_its_name(tiny_model: BuiltMod
     mean.builtinCode = mean.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
     mean.customCode = b"MyMean"
     assert read_network(pack(model)).uncounted == ("MyMean",)
+
+
+def test_only_what_has_one_scale_for_all_its_values_is_said_to_have_one(tiny_model: BuiltModel) -> None:
+    convolution = read_network(flatbuffer_of(tiny_model, "int8")).operators[2]
+    activation, weights = convolution.inputs[:2]
+    assert activation.scale == pytest.approx(2 / 255, rel=0.01)
+    assert weights.scale is None  # one for each channel
 
 
 def test_an_int8_input_is_the_crop_with_its_top_bit_flipped() -> None:

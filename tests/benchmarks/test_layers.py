@@ -100,6 +100,19 @@ def test_a_layer_with_a_hundred_times_the_operations_takes_the_largest_share(
     assert sum(one.ms.value for one in result.layers) == pytest.approx(result.whole_ms)
 
 
+def test_a_turn_takes_the_fastest_of_its_invocations_but_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = 0
+    taken_ms = iter([1, 9, 7, 3, 8])
+
+    def invoke() -> None:
+        nonlocal now_ns
+        now_ns += next(taken_ms) * 10**6
+
+    monkeypatch.setattr("time.perf_counter_ns", lambda: now_ns)
+    assert layers._fastest_ms(invoke) == 3
+    assert not list(taken_ms)
+
+
 def test_groups_that_fit_into_little_memory_find_the_same_layer(
     lopsided_model: BuiltModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,19 @@ def test_a_tensor_that_computes_something_else_is_listed_as_unmatched(tiny_model
     assert following.output not in worst_steps(tensors)
 
 
+def test_a_step_that_takes_something_else_in_the_reference_has_no_noise_of_its_own(
+    tiny_model: BuiltModel,
+) -> None:
+    flatbuffer = flatbuffer_of(tiny_model, "float32")
+    scaling, shift = read_network(flatbuffer).operators[:2]
+    model = unpack(flatbuffer)
+    step = model.subgraphs[0].operators[shift.place_in_file]
+    step.inputs = np.where(step.inputs == scaling.output.index, scaling.inputs[0].index, step.inputs)
+    tensors, _ = compare_tensors(pack(model), flatbuffer_of(tiny_model, "int8"), tiny_model.crops()[:2])
+    assert [math.isnan(one.step_db.value) for one in tensors] == [False, True] + 5 * [False]
+    assert tensors[1].sqnr_db.value < 10
+
+
 def test_a_tensor_of_the_same_name_and_another_shape_is_no_counterpart(tiny_model: BuiltModel) -> None:
     reference, quantised = (read_network(flatbuffer_of(tiny_model, one)) for one in ("float32", "int8"))
     output = dataclasses.replace(reference.operators[2].output, shape=(1, 8, 8, 8))
