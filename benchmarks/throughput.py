@@ -28,7 +28,7 @@ from benchmarks.results import Throughput, Unmeasured
 from benchmarks.throughput_process import HELD
 from edge.classifier import default_model_path
 from hematovision.cell_classes import CLASS_NAMES
-from hematovision.errors import HematoVisionError, SettingError
+from hematovision.errors import HematoVisionError, SettingError, StoreError
 from hematovision.images import RGBImage
 from hematovision.model_file import read_model_file
 from hematovision.phantom import ADULT_PERCENT, Microscope, PhantomFrame, Pose, Slide, Smear
@@ -116,12 +116,20 @@ def measure_throughput(
         SettingError: an argument cannot be right.
         ModelFileError: the model file cannot be used.
         DataSetError, ImageError: real fields cannot be made of the data.
+        StoreError: there is no room for the fields.
         HematoVisionError: the process that is measured fails or hangs.
     """
     path = _check(frames, model)
     with tempfile.TemporaryDirectory() as folder:
         fields = Path(folder) / "fields.npy"
-        np.save(fields, np.stack(_images(source, cells_per_frame, data)))
+        images = np.stack(_images(source, cells_per_frame, data))
+        try:
+            np.save(fields, images)
+        except OSError as error:
+            raise StoreError(
+                f"{fields}: the fields cannot be written ({error.strerror or error}); free some space, or "
+                "name another folder in TMPDIR"
+            ) from error
         arguments = {
             "fields": str(fields),
             "um_per_pixel": FIELD_UM_PER_PIXEL,

@@ -285,6 +285,18 @@ def test_what_the_classifier_did_before_is_in_no_step(
     assert result.outside_ms > 0
 
 
+def test_a_full_disk_becomes_a_row_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("Not enough free space to write 44236800 bytes")  # as NumPy says it
+
+    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(throughput, "draw_fields", lambda *_: draw_fields(0, 1))
+    rows, (failure,) = measure_all([DRAWN], [0], MIN_FRAMES, None, None, quiet)
+    assert not rows
+    assert failure.failed
+    assert "cannot be written (Not enough free space to write 44236800 bytes); free some space" in failure.why
+
+
 def test_too_few_frames_are_refused() -> None:
     with pytest.raises(SettingError, match=f"{MIN_FRAMES - 1} frames; give {MIN_FRAMES} or more"):
         measure_throughput(DRAWN, 1, MIN_FRAMES - 1, None, None)
