@@ -1,6 +1,7 @@
 """Everything in one report: what is measured, what is left out, and that a failure holds up nothing else."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,11 +12,15 @@ from click.testing import CliRunner, Result
 from benchmarks import compare_command
 from benchmarks.accuracy import DEFAULT_DATA, measure_accuracy
 from benchmarks.cli import bench
+from benchmarks.contenders import thread_counts
+from benchmarks.latency import ASKED
 from benchmarks.report import read_report
 from benchmarks.results import Unmeasured
-from benchmarks.variants import BuiltModel
+from benchmarks.variants import VARIANT_NAMES, BuiltModel
 from edge.classifier import default_model_path
 from hematovision.errors import DataSetError, HematoVisionError
+
+from .sample_report import sample_report
 
 SECTIONS = ("latency", "layers", "peers", "throughput", "noise", "accuracy")
 
@@ -68,6 +73,38 @@ def test_quick_says_of_every_section_what_it_left_out(tmp_path: Path) -> None:
     assert {row["section"] for row in content["unmeasured"] if row["why"] == "--quick"} == {*SECTIONS} - {
         "noise"
     }
+
+
+@pytest.mark.usefixtures("nothing_measured")
+@pytest.mark.parametrize("quick", [False, True])
+def test_quick_measures_as_much_less_as_it_says(
+    quick: bool, monkeypatch: pytest.MonkeyPatch, tiny_keras: Path, tiny_model: BuiltModel, tmp_path: Path
+) -> None:
+    names = ("time_contenders", "measure_accuracy", "measure_peers", "measure_layers", "measure_noise")
+    calls = {name: Mock(return_value=([], [])) for name in names}
+    for name, call in calls.items():
+        monkeypatch.setattr(compare_command, name, call)
+    calls["measure_layers"].side_effect = calls["measure_noise"].side_effect = DataSetError("not here")
+    row = replace(sample_report().latency[0], model="tiny", variant="int8", gop_per_s=None)
+    left_out = Unmeasured("latency", "a runtime", "not here", failed=False)
+    calls["time_contenders"].return_value = [row], [left_out]
+    models = ("--model", tiny_keras, "--variants", tiny_model.folder.parent)
+    compare(*models, *(["--quick"] if quick else []), "mine@0.1", "--out", tmp_path)
+    contenders, _, asked, _, _ = calls["time_contenders"].call_args.args
+    assert {one.runtime for one in contenders} <= {"litert", "tflite-runtime"} or not quick
+    assert {one.xnnpack for one in contenders} == ({True} if quick else {None, True, False})
+    assert {one.threads for one in contenders} == ({1} if quick else set(thread_counts()))
+    assert asked == (100 if quick else ASKED)
+    (classified,), sets, *_ = calls["measure_accuracy"].call_args.args
+    assert set(VARIANT_NAMES) - set(classified.files) == ({"keras", "int16x8"} if quick else set())
+    assert sets == ("mine@0.1",)
+    assert calls["measure_peers"].call_count == (0 if quick else 1)
+    looked_into = [call.args[1] for call in calls["measure_layers"].call_args_list]
+    assert looked_into == ([] if quick else ["float32", "int8"])
+    report = read_report(tmp_path / "report.json")
+    (timed,) = report.latency
+    assert timed.gop_per_s is not None
+    assert left_out in report.unmeasured
 
 
 @pytest.mark.usefixtures("nothing_measured")
