@@ -183,6 +183,7 @@ def test_a_line_slower_than_the_camera_drops_frames_and_still_counts(
 ) -> None:
     """For each frame that the line takes, the camera goes on by three: each waits for the other."""
     frames = 120
+    deadline = time.monotonic() + 30
     cameras: list[FieldPlayer] = []
     seen: list[SeenFrame | LostFrame] = []
 
@@ -192,6 +193,7 @@ def test_a_line_slower_than_the_camera_drops_frames_and_still_counts(
             for frame in super().frames():
                 yield frame
                 while self.offered > 3 * len(seen) + 3:
+                    assert time.monotonic() < deadline, "the line takes no frame"
                     time.sleep(0.001)
 
     class Slow(FieldByField):
@@ -199,6 +201,7 @@ def test_a_line_slower_than_the_camera_drops_frames_and_still_counts(
             result = super().see(frame)
             seen.append(result)
             while cameras[0].offered < min(frames, 3 * len(seen)):
+                assert time.monotonic() < deadline, "the camera waits for the line"
                 time.sleep(0.001)
             return result
 
