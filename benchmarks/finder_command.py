@@ -7,7 +7,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.finder import FIELD_SIZE, FIELD_UM_PER_PIXEL, measure_finder, time_finder
+from benchmarks.finder import measure_finder, time_finder
+from benchmarks.real_fields import FIELD_SIZE, FIELD_UM_PER_PIXEL
 from hematovision.errors import SettingError
 from hematovision.images import list_images
 
