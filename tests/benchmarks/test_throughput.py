@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 
 from benchmarks import throughput, throughput_process
 from benchmarks.real_fields import FIELD_SIZE, FIELD_UM_PER_PIXEL
@@ -33,7 +34,7 @@ from benchmarks.throughput_process import (
     play_unpaced,
 )
 from edge.cameras import Frame, LostFrame
-from edge.classifier import default_model_path
+from edge.classifier import Prediction, default_model_path
 from edge.pipeline import SeenFrame
 from edge.timing import STEPS
 from hematovision.cli import root
@@ -173,9 +174,22 @@ def test_the_process_imports_what_the_device_imports() -> None:
 
 
 def test_at_a_cameras_pace_every_frame_is_looked_at_dropped_or_lost(three_cells: Throughput) -> None:
+    assert three_cells.camera_fps == 30
     assert three_cells.offered == FRAMES
     assert three_cells.lost == 0
     assert 0 <= three_cells.dropped < FRAMES
+
+
+def test_a_camera_gives_no_frame_before_its_time(
+    drawn: list[PhantomFrame], classifier: TimedClassifier
+) -> None:
+    fps = 50.0
+    images = [field.image for field in drawn]
+    camera = FieldPlayer(images, FIELD_UM_PER_PIXEL, 10, FieldByField(classifier), fps)
+    begun = time.monotonic()
+    given = [frame.monotonic - begun for frame in camera.frames()]
+    assert len(given) == 10
+    assert all(seconds > number / fps - 1e-3 for number, seconds in enumerate(given))
 
 
 def test_a_line_slower_than_the_camera_drops_frames_and_still_counts(
@@ -286,6 +300,18 @@ def test_what_the_classifier_did_before_is_in_no_step(
     result = play_unpaced(images, FIELD_UM_PER_PIXEL, 2 * HELD, classifier, 0.0, quiet)
     assert 0 < result.step_ms["invoke"] < 1000 * hour / result.frames
     assert result.outside_ms > 0
+
+
+def test_time_outside_leaves_out_that_of_the_interpreter(drawn: list[PhantomFrame]) -> None:
+    class Slow(TimedClassifier):
+        def predict(self, crops: NDArray[np.uint8]) -> list[Prediction]:
+            self.processor_s += 3600  # and no other clock says so
+            return super().predict(crops)
+
+    images = [field.image for field in drawn]
+    slow = Slow(read_model_file(default_model_path()), threads=1)
+    result = play_unpaced(images, FIELD_UM_PER_PIXEL, 2 * HELD, slow, 0.0, quiet)
+    assert result.outside_ms == pytest.approx(-result.step_ms["invoke"], rel=0.01)
 
 
 def test_a_full_disk_becomes_a_row_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
