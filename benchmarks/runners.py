@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from benchmarks.contenders import Contender
 from edge.classifier import Classifier
-from edge.runtime import LoadedModel, load_interpreter
-from hematovision.errors import MissingPartError, ModelFileError
+from edge.runtime import LoadedModel, allocate, load_interpreter
+from hematovision.errors import MissingPartError
 from hematovision.model_file import read_model_file
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -38,24 +38,13 @@ def open_tflite(contender: Contender) -> Run:
 def _load_with_tensorflow(flatbuffer: bytes, threads: int, xnnpack: bool) -> LoadedModel:
     import tensorflow as tf
 
-    if not hasattr(tf.lite, "Interpreter"):
+    try:
+        from tensorflow.lite.python import interpreter
+    except ImportError as error:
         raise MissingPartError(
             f"TensorFlow {tf.__version__} has no interpreter of its own any more; leave it out with --runtime"
-        )
-    resolvers = tf.lite.experimental.OpResolverType
-    try:
-        interpreter = tf.lite.Interpreter(
-            model_content=flatbuffer,
-            num_threads=threads,
-            experimental_op_resolver_type=(
-                resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            ),
-        )
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelFileError(f"tensorflow {tf.__version__} cannot load the model ({reason})") from error
-    return LoadedModel("tensorflow", tf.__version__, threads, interpreter)
+        ) from error
+    return allocate(interpreter, "tensorflow", tf.__version__, flatbuffer, threads, xnnpack)
 
 
 def open_keras(contender: Contender) -> Run:

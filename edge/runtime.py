@@ -74,6 +74,17 @@ def load_interpreter(
             f"{runtime} is installed but does not load ({error}); "
             f"install {package.replace('_', '-')} again, or choose another runtime"
         ) from error
+    return allocate(module, runtime, version, flatbuffer, threads, xnnpack)
+
+
+def allocate(
+    module: Any, runtime: str, version: str, flatbuffer: bytes, threads: int, xnnpack: bool = True
+) -> LoadedModel:
+    """Load a model into an ``Interpreter`` of ``module``, as every package of TensorFlow Lite has one.
+
+    Raises:
+        ModelFileError: the runtime cannot load the model.
+    """
     resolvers = module.OpResolverType
     try:
         interpreter = module.Interpreter(

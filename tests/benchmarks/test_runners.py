@@ -1,13 +1,16 @@
 """However a variant is run, it goes through the device's own code and gives the network's logits."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.contenders import RUNTIMES, Contender, list_contenders, missing_runtimes
 from benchmarks.latency import answers
+from benchmarks.onnx_files import build_onnx
 from benchmarks.variants import BuiltModel
+from benchmarks.worker import Worker
 from convert.recipes import RECIPES
 from hematovision.errors import HematoVisionError
 from train.fit import predict_logits
@@ -62,3 +65,29 @@ def test_what_recipes_say_does_not_load_indeed_does_not(tiny_model: BuiltModel) 
         )
         with pytest.raises(HematoVisionError, match=r"FULLY_CONNECTED.*version '12'"):
             answers(contender, tiny_model.crops()[:1])
+
+
+@pytest.mark.parametrize(
+    ("runtime", "variant"),
+    [
+        ("litert", "float32"),
+        ("tflite-runtime", "float32"),  # of int8 only a part is XNNPACK's, whose threads are its own
+        ("keras", "keras"),
+        ("onnxruntime", "float32"),
+    ],
+)
+def test_a_runtime_computes_with_as_many_threads_as_it_is_told(
+    runtime: str, variant: str, tiny_model: BuiltModel
+) -> None:
+    """Each thread more is one more that the kernel lists, beside those that a runtime starts anyway."""
+    if runtime in missing_runtimes():
+        pytest.skip(missing_runtimes()[runtime])
+    files = build_onnx(tiny_model, lambda _: None)[0] if runtime == "onnxruntime" else tiny_model.files
+    counts = []
+    for threads in (1, 3):
+        contender = Contender("tiny", variant, runtime, None, threads, str(files[variant]))
+        with Worker(contender, tiny_model.folder / "crops.npy") as running:
+            running.load()
+            running.time(untimed=0, timed=20, limit_s=10)
+            counts.append(len(list(Path(f"/proc/{running._process.pid}/task").iterdir())))
+    assert counts[1] - counts[0] == 2
