@@ -198,6 +198,8 @@ class Watch:
             found.append(f"Memory was short: {since.swapped:.0f} pages went to or came from swap.")
         if self._throttled:
             found.append(f"The firmware reported: {', '.join(sorted(self._throttled))}.")
+        if since.throttled:
+            found.append("The processor slowed itself down for heat.")
         if self._hottest_c is not None and self._hottest_c >= HOT_C:
             found.append(f"The processor was up to {self._hottest_c:.0f} °C hot.")
         if self._clocks_mhz and min(self._clocks_mhz) < CLOCK_SHARE * max(self._clocks_mhz):
@@ -211,7 +213,8 @@ class Watch:
 @dataclass(frozen=True)
 class _Counters:
     """Seconds up to now: by the clock, that all processes computed and this one with its ended children, that
-    the hypervisor kept, that a container's limit stopped it; pages swapped."""
+    the hypervisor kept, that a container's limit stopped it; pages swapped; how often cores of a PC slowed
+    themselves down for heat."""
 
     clock: float
     cores: int
@@ -220,6 +223,7 @@ class _Counters:
     stolen: float
     stopped: float
     swapped: float
+    throttled: float
 
     @classmethod
     def read(cls, root: Path) -> "_Counters":
@@ -229,6 +233,7 @@ class _Counters:
         # Behind the name in brackets, which may hold blanks, utime is the 12th field; its children's follow.
         own = _text(root / "proc/self/stat").rpartition(")")[2].split()[11:15]
         swapping = _table(root / "proc/vmstat")
+        slowed = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
         return cls(
             clock=time.monotonic(),
             cores=max(1, len(processors) - 1),
@@ -237,6 +242,7 @@ class _Counters:
             stolen=total[7],
             stopped=_table(root / "sys/fs/cgroup/cpu.stat").get("throttled_usec", 0.0) / 1e6,
             swapped=swapping.get("pswpin", 0.0) + swapping.get("pswpout", 0.0),
+            throttled=sum(sum(_numbers(file)) for file in slowed),
         )
 
     def since(self, first: "_Counters") -> "_Counters":
@@ -248,6 +254,7 @@ class _Counters:
             self.stolen - first.stolen,
             self.stopped - first.stopped,
             self.swapped - first.swapped,
+            self.throttled - first.throttled,
         )
 
 
