@@ -289,13 +289,14 @@ def test_each_variant_has_its_own_temperature_and_threshold(
     tiny_model: BuiltModel, drawn_set: Path, tmp_path: Path
 ) -> None:
     model = read_model_file(tiny_model.files["int8"])
-    path = tmp_path / "unsure.tflite"
-    unsure = dataclasses.replace(model.manifest, temperature=1000.0, decline_below=0.3)
-    write_model_file(path, model.flatbuffer, unsure)
-    changed = dataclasses.replace(only(tiny_model, "float32", "int8"))
-    changed.files["int8"] = path
-    (_, row), _ = measure([changed], at_scale(drawn_set))
-    assert row.evaluation.files.coverage.value == 0  # every probability is near a quarter
+    changed = only(tiny_model, "float32", "int8", "float16")
+    for name, threshold in (("int8", 0.3), ("float16", 0.2)):
+        unsure = dataclasses.replace(model.manifest, temperature=1000.0, decline_below=threshold)
+        changed.files[name] = tmp_path / f"{name}.tflite"
+        write_model_file(changed.files[name], model.flatbuffer, unsure)
+    rows, _ = measure([changed], at_scale(drawn_set))
+    # Every probability is near a quarter.
+    assert [row.evaluation.files.coverage.value for row in rows[1:]] == [0, 1]
 
 
 def test_cells_are_read_once_for_all_that_take_them(
