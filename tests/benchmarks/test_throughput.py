@@ -130,6 +130,13 @@ def test_memory_is_told_over_the_whole_run(three_cells: Throughput) -> None:
     assert three_cells.growth_mib == three_cells.memory_mib[-1][1] - middle
 
 
+def test_memory_is_what_is_held_now_and_not_the_most_that_was() -> None:
+    ballast = np.ones(64 * 2**20, np.uint8)
+    held = throughput_process._resident_mib()
+    del ballast
+    assert throughput_process._resident_mib() == pytest.approx(held - 64, abs=8)
+
+
 def test_rates_are_of_the_same_time(three_cells: Throughput) -> None:
     seconds = three_cells.frames / three_cells.frames_per_s
     assert three_cells.cells_per_min == pytest.approx(60 * three_cells.counted / seconds)
