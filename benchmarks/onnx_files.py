@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cache import keep_file, kept_files
-from benchmarks.variants import KERAS, BuiltModel, Say
+from benchmarks.contenders import KERAS
+from benchmarks.variants import BuiltModel, Say
 from hematovision.errors import ConversionError, HematoVisionError, MissingPartError, reason_of
 from train.quiet import tensorflow_kept_quiet
 

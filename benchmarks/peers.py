@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contenders import Contender, cores, missing_runtimes
+from benchmarks.contenders import KERAS, Contender, cores, missing_runtimes
 from benchmarks.latency import answers, time_contenders
 from benchmarks.onnx_files import FLOAT32, INT8, UINT8, build_onnx
 from benchmarks.results import Latency, Peer, Unmeasured
-from benchmarks.variants import KERAS, BuiltModel, Say
+from benchmarks.variants import BuiltModel, Say
 from convert import parity
 from edge.classifier import probabilities
 from edge.runtime import default_threads

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cache import enter, keep_file, kept_files
+from benchmarks.contenders import KERAS
 from benchmarks.flatbuffer import count_operations, count_parameters
 from benchmarks.results import Unmeasured, Variant
 from convert.calibration import draw_calibration
@@ -30,7 +31,6 @@ from convert.parity import Limits
 from convert.recipes import RECIPES, Recipe
 from edge.classifier import Classifier
 from edge.runtime import available_runtimes
-from hematovision import __version__
 from hematovision.crops import CropSize, cut_crop
 from hematovision.errors import (
     DataSetError,
@@ -55,7 +55,6 @@ from train.console import say_unreadable, stderr
 from train.drawn import DRAWN_UM_PER_PIXEL, draw, drawn_cells
 from train.quiet import tensorflow_kept_quiet
 
-KERAS = "keras"
 #: What a network can be asked for as.
 VARIANT_NAMES = (KERAS, *RECIPES)
 
@@ -385,11 +384,15 @@ def _describe(model: str, variant: str, path: Path, manifest: Manifest, counted:
 
 
 def _hash_of(*paths: Path) -> str:
-    """Of files, and of the version of the program that makes something of them."""
-    joined = hashlib.sha256(__version__.encode())
-    for path in paths:
+    """Of files, and of the code that converts: what another would make of them is made anew."""
+    joined = hashlib.sha256()
+    for path in (*paths, *_converting_code()):
         joined.update(bytes.fromhex(file_hash(path)))
     return joined.hexdigest()[:_KEY_DIGITS]
+
+
+def _converting_code() -> list[Path]:
+    return sorted(Path(str(files("convert"))).glob("*.py"))
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:

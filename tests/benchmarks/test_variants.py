@@ -14,8 +14,9 @@ import pytest
 
 from benchmarks import variants
 from benchmarks.cache import enter, kept_files
+from benchmarks.contenders import KERAS
 from benchmarks.results import Unmeasured
-from benchmarks.variants import KERAS, VARIANT_NAMES, BuiltModel, default_network, open_models
+from benchmarks.variants import VARIANT_NAMES, BuiltModel, default_network, open_models
 from convert import export
 from convert.calibration import draw_calibration
 from convert.recipes import RECIPES, Recipe
@@ -209,7 +210,7 @@ def test_a_network_may_be_moved(
     assert tuple(model.files) == VARIANT_NAMES
 
 
-def test_another_manifest_or_another_program_asks_for_other_variants(
+def test_another_manifest_or_another_way_to_convert_asks_for_other_variants(
     kept: Path, tiny_keras: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Built(Exception):  # noqa: N818 (it is no error)
@@ -224,7 +225,7 @@ def test_another_manifest_or_another_program_asks_for_other_variants(
     write_keras_manifest(other, dataclasses.replace(read_keras_manifest(tiny_keras), temperature=2.0))
     with pytest.raises(Built):
         open_one(other, kept)
-    monkeypatch.setattr(variants, "__version__", "999")
+    monkeypatch.setattr(variants, "_converting_code", lambda: [other])
     with pytest.raises(Built):
         open_one(tiny_keras, kept)
 
