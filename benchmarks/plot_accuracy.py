@@ -78,8 +78,8 @@ def accuracy_latency(report: Report) -> Plot | None:
         "Accuracy against latency",
         1 + 4 * columns,
         1.8 + 2.7 * lines,
-        "Bars: 95 % intervals; the variants saw the same cells, so their differences are surer than these.\n"
-        "Faint: the same variant on other runtimes or threads; its accuracy was measured once.",
+        "Bars: 95 % intervals; on the same cells, differences are surer than these.\n"
+        "Faint: the same variant on other runtimes or threads; accuracy measured once.",
     )
     grid = list(body.subplots(lines, columns, squeeze=False).flat)
     seen = {}

@@ -81,6 +81,7 @@ class Plot:
         buffer = BytesIO()
         with style():
             self.figure.savefig(buffer, format="png", dpi=150)
+            self._keep_layout()
         return buffer.getvalue()
 
     def svg(self) -> Markup:
@@ -88,6 +89,7 @@ class Plot:
         buffer = StringIO()
         with style():
             self.figure.savefig(buffer, format="svg", metadata={"Date": None})
+            self._keep_layout()
         root = ET.fromstring(buffer.getvalue())  # noqa: S314 (written a line above)
         for parent in list(root.iter()):
             for child in list(parent):
@@ -108,6 +110,10 @@ class Plot:
             "style": f"min-width: {72 * width:.0f}px; max-width: {110 * width:.0f}px",
         }
         return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 (escaped by its writer)
+
+    def _keep_layout(self) -> None:
+        """Laying a figure out takes longer than drawing it, so it is done for the first file only."""
+        self.figure.set_layout_engine("none")
 
     def _attribute(self, key: str, value: str) -> str:
         if key == "id":

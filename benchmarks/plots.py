@@ -21,8 +21,3 @@ def all_plots(report: Report) -> list[Plot]:
             plot_speed.peers(report),
         ]
     return [plot for plot in plots if plot]
-
-
-def draw_plots(report: Report) -> dict[str, bytes]:
-    """PNG pictures by file name, of the sections that are filled."""
-    return {f"{plot.name}.png": plot.png() for plot in all_plots(report)}

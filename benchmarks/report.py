@@ -175,7 +175,7 @@ def write_report(report: Report, folder: Path, force: bool) -> list[Path]:
         SettingError, MissingPartError: as `require_room`.
         ModelFileError: a file cannot be written.
     """
-    from benchmarks.plots import draw_plots  # Matplotlib takes a second, which not every command has to wait
+    from benchmarks.plots import all_plots  # Matplotlib takes a second, which not every command has to wait
     from benchmarks.report_html import to_html
 
     require_room(folder, force)
@@ -188,11 +188,15 @@ def write_report(report: Report, folder: Path, force: bool) -> list[Path]:
         written.append(folder / name)
 
     write(JSON, json.dumps(to_json(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    pictures = draw_plots(report)
-    for name, png in pictures.items():
-        write(f"{PLOTS}/{name}", png)
-    write(MARKDOWN, to_markdown(report, [f"{PLOTS}/{name}" for name in pictures]))
-    write(HTML, to_html(report))
+    plots = all_plots(report)
+    pictures = [f"{PLOTS}/{plot.name}.png" for plot in plots]
+    for plot, picture in zip(plots, pictures, strict=True):
+        write(picture, plot.png())
+    write(MARKDOWN, to_markdown(report, pictures))
+    write(HTML, to_html(report, plots))
+    # A picture of the report that was here before would be taken for one of this report.
+    for stale in set((folder / PLOTS).glob("*.png")) - set(written):
+        stale.unlink()
     return written
 
 

@@ -8,7 +8,6 @@ from markupsafe import Markup
 
 from benchmarks.notes import notes
 from benchmarks.plot_style import Plot, printable
-from benchmarks.plots import all_plots
 from benchmarks.report_tables import sections
 from benchmarks.report_text import machine_lines, missing, title
 from benchmarks.results import Report
@@ -40,8 +39,8 @@ class _Section:
     folded: Sequence[TextTable]
 
 
-def to_html(report: Report) -> str:
-    """A report as one self-contained HTML page."""
+def to_html(report: Report, plots: Sequence[Plot]) -> str:
+    """A report as one self-contained HTML page, with `benchmarks.plots.all_plots` of it."""
     environment = Environment(
         loader=PackageLoader("benchmarks", ""),
         autoescape=True,
@@ -50,7 +49,6 @@ def to_html(report: Report) -> str:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    plots = all_plots(report)
     left_out = missing(report)
     return environment.get_template("report.html.j2").render(
         title=title(report),

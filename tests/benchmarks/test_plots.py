@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.plot_accuracy import accuracy_change, accuracy_latency, confusions, noise, pareto_front
 from benchmarks.plot_speed import latency, latency_spread, layers, peers, size_and_memory, throughput
 from benchmarks.plot_style import Plot, printable, shorten, style, whisker
-from benchmarks.plots import all_plots, draw_plots
+from benchmarks.plots import all_plots
 from benchmarks.results import Estimate, Report
 
 from .sample_report import sample_report
@@ -60,10 +60,10 @@ def texts(axes: Axes) -> list[str]:
 
 
 def test_every_filled_section_is_a_picture() -> None:
-    pictures = draw_plots(sample_report())
-    assert list(pictures) == [f"{name}.png" for name in NAMES]
-    for png in pictures.values():
-        image = Image.open(BytesIO(png))
+    plots = all_plots(sample_report())
+    assert [plot.name for plot in plots] == NAMES
+    for plot in plots:
+        image = Image.open(BytesIO(plot.png()))
         assert image.format == "PNG"
         assert 600 <= image.width <= 2000
         assert 400 <= image.height <= 4000
@@ -293,13 +293,14 @@ def hostile(report: Report) -> Report:
 def test_no_name_spoils_a_picture() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Matplotlib warns where a drawing does not fit or lacks a letter
-        pictures = draw_plots(hostile(sample_report()))
-    assert len(pictures) == len(NAMES)
-    assert all(len(name) < 100 for name in pictures)
+        plots = all_plots(hostile(sample_report()))
+        assert all(plot.png() for plot in plots)
+    assert len(plots) == len(NAMES)
+    assert all(len(plot.name) < 100 for plot in plots)
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
     with matplotlib.rc_context({"text.parse_math": True, "svg.fonttype": "path"}):
         before = matplotlib.rcParams.copy()
-        draw_plots(dataclasses.replace(NOTHING, peers=sample_report().peers))
+        [plot.png() for plot in all_plots(dataclasses.replace(NOTHING, peers=sample_report().peers))]
         assert matplotlib.rcParams == before

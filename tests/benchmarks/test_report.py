@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from benchmarks import report as report_module
+from benchmarks.plot_style import Plot
 from benchmarks.report import measuring, read_report, require_room, schema, to_json, write_report
 from benchmarks.results import FORMAT_VERSION, Estimate, Report, Unmeasured
 from hematovision.errors import ModelFileError, SettingError
@@ -35,8 +36,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures and page that take no time to make."""
-    monkeypatch.setattr("benchmarks.plots.draw_plots", lambda report: {"latency.png": b"picture"})
-    monkeypatch.setattr("benchmarks.report_html.to_html", lambda report: "<html>")
+    monkeypatch.setattr("benchmarks.plots.all_plots", lambda report: [])
+    monkeypatch.setattr("benchmarks.report_html.to_html", lambda report, plots: "<html>")
 
 
 @pytest.mark.parametrize("variation", VARIATIONS)
@@ -226,6 +227,15 @@ def test_a_report_that_is_there_is_kept_unless_forced(tmp_path: Path) -> None:
     assert (tmp_path / "report.md").read_text() != "mine"
 
 
+@pytest.mark.usefixtures("no_drawing")
+def test_pictures_of_the_report_that_is_replaced_do_not_stay_beside_the_new_one(tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    for name in ("peers.png", "mine.txt"):
+        (tmp_path / "plots" / name).write_text("old")
+    write_report(sample_report(), tmp_path, force=True)
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["mine.txt"]
+
+
 def test_pictures_of_another_report_are_kept_too(tmp_path: Path) -> None:
     (tmp_path / "plots").mkdir()
     with pytest.raises(SettingError, match="plots"):
@@ -245,10 +255,10 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 def test_figures_are_written_before_pictures_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_pictures(report: Report) -> dict[str, bytes]:
+    def no_pictures(report: Report) -> list[Plot]:
         raise ModelFileError("drawing failed")
 
-    monkeypatch.setattr("benchmarks.plots.draw_plots", no_pictures)
+    monkeypatch.setattr("benchmarks.plots.all_plots", no_pictures)
     with pytest.raises(ModelFileError):
         write_report(sample_report(), tmp_path, force=False)
     assert read_report(tmp_path / "report.json").latency

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from benchmarks import plots, report_html
 from benchmarks.notes import notes
-from benchmarks.report_html import to_html
 from benchmarks.report_tables import sections
 from benchmarks.results import Report, Unmeasured
 
@@ -62,13 +62,17 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def to_html(report: Report) -> str:
+    return report_html.to_html(report, plots.all_plots(report))
+
+
 @cache
 def page_of() -> str:
     return to_html(sample_report())
 
 
 def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.report_html.all_plots", lambda report: [])
+    monkeypatch.setattr("benchmarks.plots.all_plots", lambda report: [])
 
 
 def nothing_measured() -> Report:
