@@ -11,8 +11,10 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,9 @@ DISTURBED_SHARE = 0.05
 
 # Untimed invocations end after this time even if fewer than asked were done: a slow network is warm by then.
 _UNTIMED_S = 0.05
+# Threads of some runtimes spin after an invocation, waiting for the next: ONNX Runtime's for some 25 ms,
+# which is longer than a whole turn of a fast contender.
+_SPINNING_S = 0.5
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -49,6 +54,7 @@ def main() -> None:
                 answer = contest.answer(json.loads(line))
             except HematoVisionError as error:
                 answer = {"error": str(error)}
+            _wait_until_idle()
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
 
@@ -58,6 +64,23 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before it could be watched
         raise SystemExit(1)
+
+
+def _wait_until_idle() -> None:
+    """Wait for the other threads of this process to sleep, so that the next turn is another's alone."""
+    deadline = time.perf_counter() + _SPINNING_S
+    while _is_computing() and time.perf_counter() < deadline:
+        time.sleep(0.001)
+
+
+def _is_computing() -> bool:
+    """Whether a thread of this process but this one computes, or waits for a processor to."""
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # it has ended
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            if state == "R" and task.name != str(threading.get_native_id()):
+                return True
+    return False
 
 
 class _Contest:

@@ -77,6 +77,15 @@ def test_its_peak_of_memory_is_its_own_and_not_that_of_the_process_that_started_
     assert ballast[0] == 1
 
 
+def test_its_peak_of_memory_counts_what_it_has_given_back(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contender = install_impostor(tmp_path / "impostor", monkeypatch, "np.ones(200 * 2**20, np.uint8)")
+    with Worker(contender, file) as running:
+        loaded = running.load()
+    assert 200 < loaded.peak_mib - loaded.runtime_mib < 250
+
+
 def test_a_turn_gives_a_time_for_each_invocation_that_was_asked_for(file: Path) -> None:
     with Worker(SHIPPED, file) as running:
         running.load()
@@ -145,6 +154,30 @@ def test_a_turn_in_which_another_process_holds_the_processor_is_told(file: Path)
         finally:
             other.kill()
             other.wait()
+
+
+def test_threads_that_spin_after_an_invocation_have_stopped_before_another_has_its_turn(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ONNX Runtime's do."""
+    spinning = """
+    import threading
+    def spin(until=time.process_time() + 0.05):
+        while time.process_time() < until: pass
+    threading.Thread(target=spin).start()
+    """
+    contender = install_impostor(tmp_path / "impostor", monkeypatch, invoking=spinning)
+
+    def computed_ticks() -> int:
+        stat = Path(f"/proc/{running._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(stat[11]) + int(stat[12])
+
+    with Worker(contender, file) as running:
+        running.load()
+        running.time(untimed=0, timed=1, limit_s=1)
+        before = computed_ticks()
+        time.sleep(0.2)
+        assert computed_ticks() - before <= 1
 
 
 def test_a_folder_that_has_benchmarks_of_its_own_does_not_come_in_between(
