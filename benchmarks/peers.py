@@ -71,8 +71,8 @@ _WAYS = (
     # What a well-known example for cameras does.
     _Way("LiteRT rebuilt", "an interpreter for every crop", "rebuilt", _TFLITE, INT8, _QUANTISED),
     _Way("ONNX Runtime float32", "Keras's ONNX export", "onnxruntime", _ONNX, FLOAT32, _FLOAT),
-    _Way("ONNX Runtime int8", "its first advice for int8", "onnxruntime", _ONNX, INT8, _EITHER),
-    _Way("ONNX Runtime uint8", "activations uint8 instead", "onnxruntime", _ONNX, UINT8, _EITHER),
+    _Way("ONNX Runtime int8", "activations int8, its first advice", "onnxruntime", _ONNX, INT8, _EITHER),
+    _Way("ONNX Runtime uint8", "weights int8, activations uint8", "onnxruntime", _ONNX, UINT8, _EITHER),
     _Way("OpenCV dnn", "Keras's ONNX export", "opencv-dnn", _ONNX, FLOAT32, _FLOAT),
     # What most demonstrations with blood cells on the web do.
     _Way("Keras predict", "called for every crop", "keras-predict", KERAS, KERAS, _FLOAT),
