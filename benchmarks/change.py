@@ -26,16 +26,17 @@ def judge_time(change: Estimate, limit: float) -> Verdict:
     """Whether a change of time, in per cent with its 95 % interval, keeps a limit in per cent.
 
     Past it only with all of the interval, so that noise does not fail a run: one that is just at the limit
-    fails in 1 of 40. Kept only by an interval that is all below the limit, or that reaches no further than
-    the limit to either side of the change, so that no run passes because it was too short to tell: what is
-    slower by twice the limit fails more often than not, by three times in 39 of 40. Else undecided.
+    fails in 1 of 40. Kept only by a change within the limit whose interval is all below it, or reaches no
+    further than the limit to either side, so that no run passes because it was too short to tell. Else
+    undecided.
     """
     if not (math.isfinite(change.low) and math.isfinite(change.high)):
         return Verdict.UNDECIDED
     if change.low > limit:
         return Verdict.PAST
     precise = (change.high - change.low) / 2 <= limit
-    return Verdict.KEPT if precise or change.high <= limit else Verdict.UNDECIDED
+    kept = change.high <= limit or (precise and change.value <= limit)
+    return Verdict.KEPT if kept else Verdict.UNDECIDED
 
 
 def judge_exact(change: Estimate, limit: float) -> Verdict:

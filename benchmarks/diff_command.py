@@ -24,9 +24,9 @@ _A_REPORT = click.Path(path_type=Path)
     "slower",
     type=float,
     metavar="PERCENT",
-    help="Median time of a crop. A change is past the limit with its whole 95 % interval; one with an "
-    "interval too wide to tell is neither past it nor kept. Intervals are each of one run: see from two runs "
-    "of the same thing what this machine varies by.",
+    help="Median time of a crop. A change is past the limit with its whole 95 % interval, and within it "
+    "where the interval is narrow enough to tell; else it is undecided. Intervals are each of one run: see "
+    "from two runs of the same thing what this machine varies by.",
 )
 @click.option(
     "--max-accuracy-lost",
@@ -49,7 +49,8 @@ def diff(
 
     Without limits it only shows. Where the machines differ, or one run was disturbed, times are shown and the
     limit on them holds on the ratio to the reference of each run. Exit status 1 where B is past a limit, or
-    something failed in it that did not in A; 2 where a limit cannot be held against these reports.
+    something failed in it that did not in A; 2 where a limit cannot be held against these reports, or none is
+    past but one is undecided.
     """
     limits = Limits(slower, accuracy_lost, memory, size)
     reports = read_report(a), read_report(b)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmarks.findings import findings
 from benchmarks.notes import notes
 from benchmarks.plot_style import Plot, printable
 from benchmarks.report_tables import sections
@@ -55,6 +56,7 @@ def to_html(report: Report, plots: Sequence[Plot]) -> str:
         arguments=" ".join(report.arguments),
         machine=machine_lines(report),
         notes=notes(report),
+        findings=findings(report),
         failures=[(heading, lines) for heading, lines, failed in left_out if failed],
         left_out=[(heading, lines) for heading, lines, failed in left_out if not failed],
         summary=sections(report, whole=True).get("summary", []),

@@ -195,7 +195,9 @@ def _costs(rows: Sequence[Latency], report: Report) -> TextTable:
             for row in rows
         ),
         names=2,
-        caption="Peak: most memory of a fresh process; runtime: of it, before the model was loaded.",
+        caption="Load: of the model, by a runtime that is imported. Peak: most memory of a fresh process; "
+        "runtime: of it, before the model was loaded. Timed: invocations, and of how many where the time for "
+        "them was over.",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
+from benchmarks.findings import findings
 from benchmarks.notes import notes
 from benchmarks.report_tables import tables
 from benchmarks.results import MachineState, Report
@@ -27,6 +28,10 @@ def print_report(report: Report, console: Console) -> None:
         say(line)
     for note in notes(report):
         say(f"! {note}", "yellow")
+    if found := findings(report):
+        say("\nIn short", "bold")
+        for finding in found:
+            say(f"- {finding}")
     for table in tables(report):
         console.print()
         table.print(console)
@@ -43,6 +48,8 @@ def to_markdown(report: Report, pictures: Sequence[str] = ()) -> str:
     lines += [f"- {plain(line)}" for line in machine_lines(report)]
     for note in notes(report):
         lines += ["", f"> {plain(note)}"]
+    if found := findings(report):
+        lines += ["", "## In short", "", *(f"- {plain(finding)}" for finding in found)]
     for picture in pictures:
         lines += ["", f"![{picture.rpartition('/')[2].partition('.')[0]}]({picture})"]
     for table in tables(report):

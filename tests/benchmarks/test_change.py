@@ -64,7 +64,8 @@ def test_figures_that_are_not_known_have_no_change() -> None:
     [
         (-1, 0, 1, Verdict.KEPT),
         (11, 12, 13, Verdict.PAST),
-        (9, 12, 15, Verdict.KEPT),  # noise may have done this
+        (9, 12, 15, Verdict.UNDECIDED),  # noise may have done this, or not
+        (9.5, 19, 28.5, Verdict.UNDECIDED),  # much slower, but for a chance in 30
         (2, 9, 16, Verdict.KEPT),
         (-15, 2, 19, Verdict.UNDECIDED),  # may be slower by nearly twice the limit
         (-60, -40, -20, Verdict.KEPT),  # faster, by however much
@@ -77,7 +78,9 @@ def test_a_limit_of_ten_per_cent_on_time(low: float, value: float, high: float, 
     assert judge_time(Estimate(value, low, high), 10) is verdict
 
 
-def test_noise_does_not_fail_a_run_that_is_as_fast_and_hides_none_that_is_slower_by_twice_the_limit() -> None:
+def test_noise_does_not_fail_a_run_that_is_as_fast_and_passes_none_that_is_slower_by_twice_the_limit() -> (
+    None
+):
     rng = np.random.default_rng(5)
     limit, spread = 10.0, 4.0  # per cent; standard error of the change
 
@@ -88,8 +91,8 @@ def test_noise_does_not_fail_a_run_that_is_as_fast_and_hides_none_that_is_slower
 
     assert verdicts(0).count(Verdict.PAST) == 0
     assert verdicts(limit).count(Verdict.PAST) == pytest.approx(0.025 * 2000, abs=25)
-    assert verdicts(2 * limit).count(Verdict.KEPT) < 0.35 * 2000
-    assert verdicts(2 * limit + 2 * spread).count(Verdict.KEPT) < 0.02 * 2000
+    assert verdicts(0).count(Verdict.KEPT) > 0.95 * 2000
+    assert verdicts(2 * limit).count(Verdict.KEPT) < 0.02 * 2000
 
 
 def test_what_is_exact_is_held_exactly() -> None:
