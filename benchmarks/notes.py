@@ -48,8 +48,8 @@ def _of_machine(report: Report) -> list[str]:
         sentences.append(
             "This run was disturbed: "
             + " ".join(machine.disturbed)
-            + " Do not trust times or ratios: what takes longer is interrupted more often. Measure again on a "
-            "quiet machine."
+            + " Do not trust times or ratios: what takes longer is interrupted more often. Measure again on "
+            "a quiet machine."
         )
     return sentences
 
