@@ -1,5 +1,6 @@
 """What changed between two reports, A and B: of two models or programs, or of two machines."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -21,6 +22,9 @@ from hematovision.errors import SettingError
 from train.evaluate import Interval
 
 _Row = TypeVar("_Row")
+
+
+_FLOAT = "float32"
 
 
 @dataclass(frozen=True)
@@ -89,32 +93,35 @@ def option(limit: str) -> str:
 def compare(a: Report, b: Report, limits: Limits) -> Difference:
     """Compare two reports, and hold limits against what is worse in B.
 
-    Times are held by their medians where both were measured on the same quiet machine, and by the ratio to
-    the reference contender of their own run otherwise: `judge_time`. Accuracy is held on the cells that both
-    measured: the difference is what these answers are, not a draw, so its interval, which is about other
-    cells, decides nothing. Memory and size are held as they are. What failed in B and not in A is past any
-    limit.
+    Times are held by their medians where both were measured on the same machine, and otherwise by the ratio
+    to the reference contender of their own run, the reference's by its ratio to float32: `judge_time`. Of a
+    run that was disturbed they are not held at all. Accuracy is held on the cells that both measured: the
+    difference is what these answers are, not a draw, so its interval, which is about other cells, decides
+    nothing. Memory and size are held as they are. What failed in B and not in A is past any limit; what only
+    A has leaves a limit undecided.
 
     Raises:
         SettingError: a report has two rows of the same name.
     """
     several = max(len(_models(a)), len(_models(b))) > 1
     rows_a, rows_b = _Rows(a, "A", several), _Rows(b, "B", several)
-    by_ratio = _why_by_ratio(a.machine, b.machine)
+    by_ratio = _hardware(a.machine) != _hardware(b.machine)
+    disturbed = [letter for letter, report in (("A", a), ("B", b)) if report.machine.disturbed]
+    slower_limit = None if disturbed else limits.slower
 
     latency = rows_a.latency, rows_b.latency
     slower = [
-        _relative(
-            "p50, ms", *latency, lambda row: row.p50_ms, None if by_ratio else limits.slower, judge_time
-        )
+        _relative("p50, ms", *latency, lambda row: row.p50_ms, None if by_ratio else slower_limit, judge_time)
     ]
     if rows_a.reference == rows_b.reference:
         beside_a, beside_b = (
             {name: row for name, row in rows.items() if name != rows_a.reference} for rows in latency
         )
         title = f"p50 over that of {rows_a.reference}"
-        limit = limits.slower if by_ratio else None
+        limit = slower_limit if by_ratio else None
         slower.append(_relative(title, beside_a, beside_b, lambda row: row.ratio, limit, judge_time))
+        if by_ratio and rows_a.reference and rows_a.latency[rows_a.reference].variant != _FLOAT:
+            slower.append(_of_reference(rows_a, rows_b, limit))
     memory = _relative("Peak memory, MiB", *latency, lambda row: _exact(row.peak_mib), limits.memory)
     size = _relative(
         "File, KiB",
@@ -125,12 +132,20 @@ def compare(a: Report, b: Report, limits: Limits) -> Difference:
     )
     accuracy = _accuracy(rows_a.accuracy, rows_b.accuracy, limits.accuracy_lost)
     held = {"slower": slower, "accuracy_lost": [accuracy], "memory": [memory], "size": [size]}
-    undecided = [
-        f"{option(limit)}: {why}"
-        for limit, held_against in held.items()
-        if getattr(limits, limit) is not None
-        for why in _undecided(held_against)
-    ]
+    pairs: dict[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
+        "size": (rows_a.variants, rows_b.variants),
+        "accuracy_lost": (rows_a.accuracy, rows_b.accuracy),
+    }
+    undecided = []
+    for limit_name, held_against in held.items():
+        if getattr(limits, limit_name) is None:
+            continue
+        if limit_name == "slower" and disturbed:
+            reasons = [f"{' and '.join(disturbed)} disturbed; measure again on a quiet machine"]
+        else:
+            reasons = _undecided(held_against)
+        reasons += _gone(*pairs.get(limit_name, latency))
+        undecided += [f"{option(limit_name)}: {why}" for why in reasons]
     measures = [*slower, memory, size, accuracy, *_shown_only(rows_a, rows_b)]
     past = [
         f"{measure.title}: {change.row}: {change_text(change.change, measure.unit)}"
@@ -141,7 +156,7 @@ def compare(a: Report, b: Report, limits: Limits) -> Difference:
     if limits != Limits():
         past += _newly_failed(a, b)
     return Difference(
-        said=tuple(_said(a, b, rows_a, rows_b, by_ratio if limits.slower is not None else "")),
+        said=tuple(_said(a, b, rows_a, rows_b, by_ratio and slower_limit is not None)),
         measures=tuple(measure for measure in measures if measure.changes),
         only=tuple(rows_a.beyond(rows_b) + rows_b.beyond(rows_a)),
         past=tuple(past),
@@ -302,6 +317,33 @@ def _undecided(measures: Sequence[Measure]) -> list[str]:
     return [f"{change.row}: {change.why}" for change in changes if change.verdict is Verdict.UNDECIDED]
 
 
+def _gone(a: Mapping[str, object], b: Mapping[str, object]) -> list[str]:
+    """Why a limit is undecided where B lacks rows of A: it may be just these that are past it."""
+    gone = [name for name in a if name not in b]
+    return [f"{len(gone)} rows are only in A, such as {gone[0]}; measure the same in B"] if gone else []
+
+
+def _of_reference(a: _Rows, b: _Rows, limit: float | None) -> Measure:
+    """The reference's time over float32's, which is the only way to see a change of its own by ratios."""
+
+    def over_float(rows: _Rows) -> Estimate:
+        alike = dataclasses.replace(rows.latency[str(rows.reference)], variant=_FLOAT)
+        for row in rows.latency.values():
+            if _contender(row) == _contender(alike) and row.ratio is not None and row.ratio.low > 0:
+                return Estimate(1 / row.ratio.value, 1 / row.ratio.high, 1 / row.ratio.low)
+        return _exact(math.nan)
+
+    name = str(a.reference)
+    rows = {name: over_float(a)}, {name: over_float(b)}
+    return _relative(
+        "p50 over that of float32, alike in the rest", *rows, lambda value: value, limit, judge_time
+    )
+
+
+def _contender(row: Latency) -> tuple[object, ...]:
+    return row.model, row.variant, row.runtime, row.xnnpack, row.threads
+
+
 def _newly_failed(a: Report, b: Report) -> list[str]:
     failed_before = {(one.section, one.what) for one in a.unmeasured if one.failed}
     return [
@@ -320,17 +362,7 @@ def _hardware(machine: Machine) -> tuple[object, ...]:
     return machine.board, machine.processor, machine.cores, machine.architecture, machine.features
 
 
-def _why_by_ratio(a: Machine, b: Machine) -> str:
-    """Why times of the two cannot be held against each other; nothing where they can."""
-    if _hardware(a) != _hardware(b):
-        return "the machines differ"
-    disturbed = [letter for letter, machine in (("A", a), ("B", b)) if machine.disturbed]
-    if disturbed:
-        return f"{' and '.join(disturbed)} {'was' if len(disturbed) == 1 else 'were'} disturbed"
-    return ""
-
-
-def _said(a: Report, b: Report, rows_a: _Rows, rows_b: _Rows, by_ratio: str) -> Iterable[str]:
+def _said(a: Report, b: Report, rows_a: _Rows, rows_b: _Rows, by_ratio: bool) -> Iterable[str]:
     if (a.started, a.seconds, a.machine) == (b.started, b.seconds, b.machine):
         yield "A and B are the same run: there is nothing to compare."
     if _hardware(a.machine) != _hardware(b.machine):
@@ -340,7 +372,8 @@ def _said(a: Report, b: Report, rows_a: _Rows, rows_b: _Rows, by_ratio: str) -> 
             "the machines'; a ratio of int8 to float does not carry from one processor to another either."
         )
     if by_ratio:
-        yield f"{option('slower')} holds on the ratios to each run's own reference, since {by_ratio}."
+        said = "holds on the ratios to each run's own reference, since the machines differ."
+        yield f"{option('slower')} {said}"
     if rows_a.reference != rows_b.reference and rows_a.reference and rows_b.reference:
         yield (
             f"Ratios are not compared: they are to {rows_a.reference} in A and to {rows_b.reference} in B."

@@ -47,10 +47,10 @@ def diff(
 ) -> None:
     """What changed from report A to report B: two runs, or two machines.
 
-    Without limits it only shows. Where the machines differ, or one run was disturbed, times are shown and the
-    limit on them holds on the ratio to the reference of each run. Exit status 1 where B is past a limit, or
-    something failed in it that did not in A; 2 where a limit cannot be held against these reports, or none is
-    past but one is undecided.
+    Without limits it only shows. Where the machines differ, times are shown and the limit on them holds on
+    the ratio to the reference of each run; where one run was disturbed, it cannot be held. Exit status 1
+    where B is past a limit, or something failed in it that did not in A; 2 where a limit cannot be held
+    against these reports, or none is past but one is undecided.
     """
     limits = Limits(slower, accuracy_lost, memory, size)
     reports = read_report(a), read_report(b)

@@ -215,13 +215,56 @@ def test_between_two_machines_the_limit_holds_on_ratios(run: Callable[..., Resul
     )
 
 
-def test_in_a_disturbed_run_the_limit_holds_on_ratios() -> None:
+def to_int8(report: Report) -> Report:
+    """The same with ratios to int8, as real reports have them."""
+    (int8,) = [row for row in report.latency if _contender(row) == _contender(INT8)]
+
+    def over(row: Latency) -> Latency:
+        assert row.ratio is not None
+        assert int8.ratio is not None
+        ratio = Estimate(1, 1, 1) if row is int8 else around(row.ratio.value / int8.ratio.value)
+        return replace(row, ratio=ratio)
+
+    return replace(report, latency=tuple(map(over, report.latency)))
+
+
+def _contender(row: Latency) -> tuple[object, ...]:
+    return row.variant, row.runtime, row.xnnpack, row.threads
+
+
+def test_between_two_machines_the_reference_itself_is_held_against_float() -> None:
+    before = to_int8(A)
+    alike = compare(before, replace(before, machine=PI.machine), Limits(slower=10))
+    assert (alike.past, alike.undecided) == ((), ())
+
+    def int8_twice_as_slow(row: Latency) -> Latency:
+        assert row.ratio is not None
+        return row if row.ratio.value == 1 else replace(row, ratio=around(row.ratio.value / 2))
+
+    after = replace(before, machine=PI.machine, latency=tuple(map(int8_twice_as_slow, before.latency)))
+    (past,) = compare(before, after, Limits(slower=10)).past
+    assert "int8 on litert: +100" in past
+
+
+def test_time_of_a_disturbed_run_is_held_against_no_limit(run: Callable[..., Result]) -> None:
     times_only = with_latency(lambda row: replace(row, p50_ms=around(2 * row.p50_ms.value)))
     assert compare(A, times_only, Limits(slower=10)).past
     machine = replace(A.machine, disturbed=("Other processes took 1.2 of 2 cores on average.",))
-    found = compare(A, replace(times_only, machine=machine), Limits(slower=10))
+    disturbed = replace(times_only, machine=machine)
+    found = compare(A, disturbed, Limits(slower=10))
     assert not found.past
     assert "B was disturbed: Other processes took 1.2 of 2 cores on average." in found.said
+    result = run(A, disturbed, "--max-slower", "10")
+    assert result.exit_code == 2
+    assert "undecided: --max-slower: B disturbed; measure again on a quiet machine" in result.stdout
+
+
+def test_what_the_later_report_lacks_may_be_just_what_is_past_the_limit(run: Callable[..., Result]) -> None:
+    (*others, missing) = LATER.accuracy
+    result = run(A, replace(LATER, accuracy=tuple(others)), "--max-accuracy-lost", "1")
+    assert result.exit_code == 2
+    name = f"{missing.variant} on {missing.evaluation.name}"
+    assert f"undecided: --max-accuracy-lost: 1 rows are only in A, such as {name}" in result.stdout
 
 
 def test_ratios_to_other_contenders_are_not_compared(run: Callable[..., Result]) -> None:
