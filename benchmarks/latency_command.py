@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from benchmarks.contenders import RUNTIMES, cores, list_contenders, missing_runtimes
-from benchmarks.latency import ASKED, LIMIT_S, check_amount, time_contenders, with_rates
-from benchmarks.options import AskedModels, model_options, progress, report_options
+from benchmarks.latency import check_amount, time_contenders, with_rates
+from benchmarks.options import AskedModels, amount_options, model_options, progress, report_options
 from benchmarks.report import measuring
 from hematovision.errors import MissingPartError, SettingError
 
@@ -26,13 +26,7 @@ from hematovision.errors import MissingPartError, SettingError
     type=click.IntRange(min=1),
     help="How many to compute with; may be given several times. 1, 2 and all cores, if not given.",
 )
-@click.option("--invocations", default=ASKED, show_default=True, help="Timed invocations of each contender.")
-@click.option(
-    "--seconds",
-    default=LIMIT_S,
-    show_default=True,
-    help="Of timed time, after which fewer invocations will do.",
-)
+@amount_options
 @report_options
 def latency(
     models: AskedModels,

@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 
 from benchmarks.cache import cache_folder
+from benchmarks.latency import ASKED, LIMIT_S
 from benchmarks.results import Unmeasured
 from benchmarks.variants import (
     VARIANT_NAMES,
@@ -83,6 +84,20 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
         command(AskedModels(paths, names, data, folder), **arguments)
 
     return with_models
+
+
+def amount_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``invocations`` and ``seconds``: how much is timed of each contender."""
+    invocations = click.option(
+        "--invocations", default=ASKED, show_default=True, help="Timed invocations of each contender."
+    )
+    seconds = click.option(
+        "--seconds",
+        default=LIMIT_S,
+        show_default=True,
+        help="Of timed time, after which fewer invocations will do.",
+    )
+    return invocations(seconds(command))
 
 
 def report_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from benchmarks.latency import ASKED, LIMIT_S, check_amount
-from benchmarks.options import AskedModels, model_options, progress, report_options
+from benchmarks.latency import check_amount
+from benchmarks.options import AskedModels, amount_options, model_options, progress, report_options
 from benchmarks.peers import VARIANTS, measure_peers
 from benchmarks.report import measuring
 from benchmarks.results import Peer
@@ -15,13 +15,7 @@ from hematovision.errors import SettingError
 
 @click.command()
 @model_options
-@click.option("--invocations", default=ASKED, show_default=True, help="Timed invocations of each.")
-@click.option(
-    "--seconds",
-    default=LIMIT_S,
-    show_default=True,
-    help="Of timed time, after which fewer invocations will do.",
-)
+@amount_options
 @report_options
 def peers(models: AskedModels, invocations: int, seconds: float, out: Path | None, force: bool) -> None:
     """The same weights as others run them, side by side with the device's own way.
