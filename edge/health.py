@@ -1,6 +1,5 @@
 """How the machine is: heat, power, clock, space, memory. A sensor that it lacks is None, never a guess."""
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.device import DeviceStatus, State
+from edge.store.clock import is_synchronised
 
 #: From here on a Raspberry Pi slows down, in °C.
 HOT_C = 80.0
@@ -72,7 +72,7 @@ def read_health(folder: Path, sys: Path = Path("/sys"), proc: Path = Path("/proc
         temperature_c=_temperature_c(sys),
         throttled=_throttled(sys),
         clock_mhz=_clock_mhz(sys),
-        clock_synchronised=_clock_synchronised(),
+        clock_synchronised=is_synchronised(),
         free_mb=_free_mb(folder),
         memory_used_mb=_memory_mb(proc / "self/status", "VmRSS:"),
         memory_free_mb=_memory_mb(proc / "meminfo", "MemAvailable:"),
@@ -157,32 +157,6 @@ def _clock_mhz(sys: Path) -> float | None:
     files = sys.glob("devices/system/cpu/cpufreq/policy*/scaling_cur_freq")
     speeds = [khz for file in files if (khz := _first_number(file)) is not None]
     return max(speeds) / 1000 if speeds else None
-
-
-class _Timex(ctypes.Structure):
-    """The beginning of adjtimex(2)'s structure; the rest only has to have room."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror_us", ctypes.c_long),
-        ("rest", ctypes.c_long * 64),
-    )
-
-
-# The kernel's largest error, which it reaches some hours after the clock was last set by the network, and
-# has from the start. systemd and timedatectl judge by it too: the kernel's flag STA_UNSYNC does not tell.
-_NEVER_SET_US = 16_000_000
-
-
-def _clock_synchronised() -> bool | None:
-    state = _Timex()  # its modes are zero: only asked
-    try:
-        answer = ctypes.CDLL(None).adjtimex(ctypes.byref(state))
-    except (AttributeError, OSError):
-        return None
-    return None if answer < 0 else state.maxerror_us < _NEVER_SET_US
 
 
 def _free_mb(folder: Path) -> float | None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 #: No id is larger: SQLite counts with 64 bits, and takes no larger number in a question either.
 MAX_ID = 2**63 - 1
 
+#: Why a session is to be deleted, by what the file says; and for how long that is announced before, in
+#: seconds in which the device runs.
+NOTICES = {"age": "past its time (store.keep_days)", "room": "to make room (store.keep_free_mb)"}
+NOTICE_S = 86_400.0
+
 _LABEL = "coalesce(corrected, class_name)"
 
 
@@ -226,6 +231,10 @@ def session_of(row: sqlite3.Row) -> Session:
         settings=json.loads(row["settings"]),
         continued=row["continued"],
         crop_um=row["crop_um"],
+        start_clock_set=_yes_or_no(row["start_clock_set"]),
+        end_clock_set=_yes_or_no(row["end_clock_set"]),
+        goes_because=None if row["notice"] is None else NOTICES[row["notice"]],
+        goes_in_h=None if row["notice"] is None else max(0.0, NOTICE_S - row["notice_s"]) / 3600,
     )
 
 
@@ -258,6 +267,10 @@ def no_session(session_id: int) -> NotStoredError:
 def no_cell(cell_id: int) -> NotStoredError:
     """What is said of a cell that is not there."""
     return NotStoredError(f"cell {cell_id}: there is none; its session may have been deleted")
+
+
+def _yes_or_no(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
 
 
 def _time(text: str) -> datetime:

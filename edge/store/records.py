@@ -33,7 +33,9 @@ class Session:
     """One count of one sample; see `NewSession`.
 
     ``ended_at`` and ``ended_because`` are None while it is open. ``continued``: how often it was gone on with
-    after the process had ended.
+    after the process had ended. ``start_clock_set``, ``end_clock_set``: whether the network had set the clock
+    then; None where that is not known. ``goes_because``: why it is to be deleted, None unless it is;
+    ``goes_in_h``: after so many more hours in which the device runs.
     """
 
     id: int
@@ -50,6 +52,10 @@ class Session:
     settings: Mapping[str, Any]
     continued: int
     crop_um: float
+    start_clock_set: bool | None = None
+    end_clock_set: bool | None = None
+    goes_because: str | None = None
+    goes_in_h: float | None = None
 
 
 @dataclass(frozen=True)

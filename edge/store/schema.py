@@ -76,9 +76,22 @@ _FIRST = (
     "CREATE INDEX latest_messages ON messages (topic) WHERE latest_only",
 )
 
+# What retention goes by, see `edge.store.housekeeping`. start_clock_set, end_clock_set: whether the network
+# had set the clock then; NULL is not known, as of sessions of earlier versions. ended_by: a reading of a
+# clock known to be set at or after the end. saved_correction: the last correction that is also in an export
+# or a backup. notice: why the session is to go, and notice_s: for how many seconds that has been announced.
+_RETENTION = (
+    "ALTER TABLE sessions ADD COLUMN start_clock_set INTEGER",
+    "ALTER TABLE sessions ADD COLUMN end_clock_set INTEGER",
+    "ALTER TABLE sessions ADD COLUMN ended_by TEXT",
+    "ALTER TABLE sessions ADD COLUMN saved_correction INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sessions ADD COLUMN notice TEXT",
+    "ALTER TABLE sessions ADD COLUMN notice_s REAL",
+)
+
 #: Statements of each step; a file that has had the first n of them is of version n. A step, once released,
 #: is never changed.
-STEPS: Sequence[Sequence[str]] = (_FIRST,)
+STEPS: Sequence[Sequence[str]] = (_FIRST, _RETENTION)
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]]) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import cv2
 
+from edge.store.clock import Reading, read_clock
 from edge.store.reader import cell_of, no_cell, no_session, session_of
 from edge.store.records import Correction, Message, NewSession, Session, StoredCell
 from edge.tracker import TrackedCell
@@ -71,29 +72,38 @@ def insert_cell(connection: sqlite3.Connection, new: NewCell) -> StoredCell:
     return replace(cell, id=row.lastrowid)
 
 
-def insert_session(connection: sqlite3.Connection, new: NewSession) -> Session:
+def insert_session(
+    connection: sqlite3.Connection, new: NewSession, clock: Callable[[], Reading] = read_clock
+) -> Session:
     """Start a session. Raises `StoreError` while another is open."""
     is_open = connection.execute("SELECT id FROM sessions WHERE ended_at IS NULL").fetchone()
     if is_open is not None:
         raise StoreError(f"session {is_open['id']} is open; end it before another is started")
+    now = clock()
     row = connection.execute(
         "INSERT INTO sessions (sample, operator, started_at, camera, model_name, model_hash, um_per_pixel, "
-        "crop_um, target, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+        "crop_um, target, settings, start_clock_set) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
         (
-            *(_text(new.sample), _text(new.operator), timestamp(datetime.now(UTC))),
+            *(_text(new.sample), _text(new.operator), timestamp(now.at)),
             *(_text(new.camera), _text(new.model_name)),
             *(new.model_hash, new.um_per_pixel, new.crop_um, new.target),
             json.dumps(dict(new.settings), allow_nan=False),
+            now.is_set,
         ),
     ).fetchone()
     return session_of(row)
 
 
-def end_session(connection: sqlite3.Connection, session_id: int, because: str) -> Session:
+def end_session(
+    connection: sqlite3.Connection, session_id: int, because: str, clock: Callable[[], Reading] = read_clock
+) -> Session:
     """End a session; one that has ended stays as it is. Raises `NotStoredError` where there is none."""
+    now = clock()
+    at = timestamp(now.at)
     connection.execute(
-        "UPDATE sessions SET ended_at = ?, ended_because = ? WHERE id = ? AND ended_at IS NULL",
-        (timestamp(datetime.now(UTC)), _text(because), session_id),
+        "UPDATE sessions SET ended_at = ?, ended_because = ?, end_clock_set = ?, ended_by = ? "
+        "WHERE id = ? AND ended_at IS NULL",
+        (at, _text(because), now.is_set, at if now.is_set else None, session_id),
     )
     row = connection.execute("SELECT * FROM sessions WHERE id = ?", (session_id,)).fetchone()
     if row is None:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from edge.store import statements
+from edge.store.clock import Reading, read_clock
 from edge.store.database import FILE_NAME, open_store
 from edge.store.folder_lock import FolderLock
 from edge.store.housekeeping import keep_house, measure_free_mb
@@ -31,6 +32,7 @@ class Store:
         keep_free_mb: the oldest ended sessions are deleted while less is free; 0 keeps them.
         messages: what goes into the outbox, in one transaction with each cell.
         free_mb: measures the room on a folder's disk.
+        clock: reads the time of day.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class Store:
         keep_free_mb: int = 0,
         messages: MessagesOf | None = None,
         free_mb: Callable[[Path], float] = measure_free_mb,
+        clock: Callable[[], Reading] = read_clock,
     ) -> None:
         self.folder = folder
+        self._clock = clock
         self._messages = messages
         self._chores = partial(
             keep_house, folder=folder, keep_days=keep_days, keep_free_mb=keep_free_mb, free_mb=free_mb
@@ -77,7 +81,7 @@ class Store:
 
     def start_session(self, new: NewSession) -> Session:
         """Start a session. Raises `StoreError` while another is open, or where it cannot be stored."""
-        return self._writer.ask(partial(statements.insert_session, new=new))
+        return self._writer.ask(partial(statements.insert_session, new=new, clock=self._clock))
 
     def end_session(self, session_id: int, because: str) -> Session:
         """End a session; its cells that are still under way belong to it. One that has ended stays as it is.
@@ -86,7 +90,9 @@ class Store:
             NotStoredError: there is none.
             StoreError: its end cannot be stored.
         """
-        return self._writer.ask(partial(statements.end_session, session_id=session_id, because=because))
+        return self._writer.ask(
+            partial(statements.end_session, session_id=session_id, because=because, clock=self._clock)
+        )
 
     def continue_session(self, session_id: int) -> Session:
         """Go on with the open session in a new process.

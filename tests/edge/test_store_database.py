@@ -2,11 +2,13 @@
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from edge.store import FILE_NAME, NewSession, Store, database, open_reader, schema
+from edge.store.clock import Reading
 from hematovision.errors import StoreError
 
 NEW = NewSession("", "", "camera", "model", "ab" * 32, 0.1)
@@ -125,6 +127,33 @@ def test_an_earlier_versions_file_is_brought_up_to_date(path: Path, monkeypatch:
     assert pragma(path, "user_version") == len(schema.STEPS)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT stain FROM sessions").fetchall() == [("unknown",)]
+
+
+def test_a_file_from_before_retention_knew_the_clock_keeps_its_sessions(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.migrate(connection, schema.STEPS[:1])
+        connection.execute(
+            "INSERT INTO sessions (sample, operator, started_at, ended_at, camera, model_name, model_hash, "
+            "um_per_pixel, crop_um, settings) VALUES ('slide 7', '', '2025-01-01T00:00:00.000000+00:00', "
+            "'2025-01-01T00:10:00.000000+00:00', '', '', '', 0.1, 20.0, '{}')"
+        )
+    with Store(path.parent) as store, store.read() as reader:
+        [session] = reader.sessions()
+    assert session.sample == "slide 7"
+    assert (session.start_clock_set, session.end_clock_set, session.goes_because) == (None, None, None)
+
+
+@pytest.mark.parametrize("is_set", [True, False, None])
+def test_a_session_says_whether_the_clock_was_set_when_it_began_and_ended(
+    path: Path, is_set: bool | None
+) -> None:
+    now = [Reading(datetime(2026, 1, 1, tzinfo=UTC), not is_set, 0.0)]
+    with Store(path.parent, clock=lambda: now[0]) as store:
+        begun = store.start_session(NEW)
+        now[0] = Reading(datetime(2026, 1, 2, tzinfo=UTC), is_set, 1.0)
+        ended = store.end_session(begun.id, "stopped")
+    assert (ended.start_clock_set, ended.end_clock_set) == (not is_set, is_set)
+    assert ended.ended_at == now[0].at
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
