@@ -9,6 +9,7 @@
     ├── CalibrationError    (ValueError)    a scale or a light that cannot be measured from these images
     ├── CameraError         (OSError)       a source of frames that does not open or stops
     │   └── NoCameraError                   there is no such camera
+    ├── ChildError          (RuntimeError)  a process of our own that gave no result
     ├── RecoveryError       (RuntimeError)  what only a new process can mend; exit status 75
     ├── StuckThreadError    (RuntimeError)  a thread that does not stop
     ├── StoreError          (OSError)       a store that cannot be opened, read or written
@@ -20,6 +21,8 @@
 Each has a second parent, so that callers catch what they expect. Each message names the file or setting,
 what is wrong with it and what to do. On the command line it becomes one line and an exit status.
 """
+
+from enum import StrEnum
 
 
 def reason_of(error: BaseException) -> str:
@@ -66,6 +69,39 @@ class StoreError(HematoVisionError, OSError):
 
 class NotStoredError(StoreError):
     """There is no such session or cell in the store; it may have been deleted."""
+
+
+class ChildEnding(StrEnum):
+    """Why a child process gave no result."""
+
+    TIMED_OUT = "took longer than it may"
+    OUT_OF_MEMORY = "takes more memory than it may"
+    TOO_MUCH_OUTPUT = "gave more than it may"
+    UNWANTED = "is no longer wanted"
+    KILLED = "was killed"
+    FAILED = "failed"
+
+
+class ChildError(HematoVisionError, RuntimeError):
+    """A process of our own that gave no result; see `hematovision.child_process`.
+
+    ``ending``: why. ``signal``: what killed it, where it was ``KILLED``. ``status``: its exit status, where
+    it ``FAILED``. ``stderr``: the end of what it said.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        ending: ChildEnding,
+        signal: int | None = None,
+        status: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        self.ending, self.signal, self.status, self.stderr = ending, signal, status, stderr
+        details = [] if signal is None else [f"signal {signal}"]
+        details += [] if status is None else [f"status {status}"]
+        details += stderr.strip().splitlines()[-1:]
+        super().__init__(f"{module} {ending}" + (f" ({', '.join(details)})" if details else ""))
 
 
 class RecoveryError(HematoVisionError, RuntimeError):
