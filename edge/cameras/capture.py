@@ -12,10 +12,21 @@ from edge.cameras.live import LiveCamera, Picture
 from hematovision.errors import CameraError, ImageError
 from hematovision.images import RGBImage, decode_image
 
-# What is wrong is said once, by an error; the lines of FFmpeg and OpenCV would come beside it.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 _LOG_ERRORS_ONLY = 2
-cv2.setLogLevel(_LOG_ERRORS_ONLY)
+
+
+def silence_libraries() -> None:
+    """Keep the warnings of FFmpeg and OpenCV off stderr: what is wrong is said once, by an error."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # OpenCV 4.13 moved it from cv2 to cv2.utils.logging. A release with neither says more than it should,
+    # which is no reason to end. (OPENCV_LOG_LEVEL counts only before the first import of cv2, anywhere.)
+    for holder in (getattr(cv2.utils, "logging", cv2), cv2):
+        if hasattr(holder, "setLogLevel"):
+            holder.setLogLevel(_LOG_ERRORS_ONLY)
+            return
+
+
+silence_libraries()
 
 _END_OF_JPEG = b"\xff\xd9"
 _MJPEG = cv2.VideoWriter.fourcc(*"MJPG")
