@@ -314,6 +314,14 @@ class Device:
         """Messages are sent; ``status`` gives how they get on."""
         self._publisher = status
 
+    def hear_store(self) -> None:
+        """Pass on what happened to the store's file: to the page, and to whoever follows the log."""
+        for text in self.store.take_notices():
+            with self._changed:
+                self._said["file"] = f"The store: {text}."
+            if self._tell is not None:
+                self._tell("store", text)
+
     def broken(self) -> str | None:
         """A part that has ended, in a line; None while all are there."""
         for part, error in self._parts.items():

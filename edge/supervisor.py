@@ -176,6 +176,7 @@ class Supervisor:
             self._device.finish("switched off")
 
     def _look_after_parts(self) -> None:
+        self._device.hear_store()
         broken = self._device.broken()
         if broken is not None:
             self._device.enter(State.FAILED, broken, self._failures)

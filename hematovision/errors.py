@@ -13,7 +13,8 @@
     ├── RecoveryError       (RuntimeError)  what only a new process can mend; exit status 75
     ├── StuckThreadError    (RuntimeError)  a thread that does not stop
     ├── StoreError          (OSError)       a store that cannot be opened, read or written
-    │   └── NotStoredError                  there is no such session or cell
+    │   ├── NotStoredError                  there is no such session or cell
+    │   └── StoreGoneError                  its file is not in its place any more
     ├── ModelFileError      (ValueError)    a model file that is damaged, mixed up or of another kind
     ├── DataSetError        (ValueError)    a folder of images that cannot be read as a data set
     └── ConversionError     (RuntimeError)  a converted model that is not what was asked for
@@ -102,6 +103,10 @@ class ChildError(HematoVisionError, RuntimeError):
         details += [] if status is None else [f"status {status}"]
         details += stderr.strip().splitlines()[-1:]
         super().__init__(f"{module} {ending}" + (f" ({', '.join(details)})" if details else ""))
+
+
+class StoreGoneError(StoreError):
+    """The store's file was removed, moved or replaced while it is written."""
 
 
 class RecoveryError(HematoVisionError, RuntimeError):

@@ -21,9 +21,9 @@ BUSY_S = 2.0
 _LOG_BYTES = 4 * 1024 * 1024
 
 _WHAT_TO_DO = {
-    "SQLITE_NOTADB": "is no database; if it was one, restore a backup, else move it away",
-    "SQLITE_CORRUPT": "is damaged; restore a backup (hematovision sessions backup makes them), or move it "
-    "away with the files beside it and start anew",
+    "SQLITE_NOTADB": "is no database; stop the device, and restore a backup if it was one, or move it away",
+    "SQLITE_CORRUPT": "is damaged; restore a backup (hematovision sessions backup makes them), or stop the "
+    "device and start it again: it keeps what can be read, and sets this file aside",
     "SQLITE_CANTOPEN": "cannot be opened; check its folder, and run this as the user whom it belongs to",
     "SQLITE_READONLY": "may not be written: its disk is read-only, or it belongs to another user; check the "
     "disk, or run this as that user",

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,36 +26,65 @@ class FolderLock:
 
     def __enter__(self) -> Self:
         """Take it. Raises `StoreError` where another process has it or the folder cannot be written."""
-        path = self._folder / _NAME
         try:
             new = [one for one in (self._folder, *self._folder.parents) if not one.exists()]
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for one in new:  # or a pulled plug takes the folder along, whatever is synced in it
                 sync_folder(one.parent)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = self._take()
+        except StoreError:
+            raise
         except OSError as error:
             raise StoreError(
                 f"{shown_path(self._folder)}: cannot be made or written ({error.strerror}); give a folder "
                 "that this user may write"
             ) from error
+        return self
+
+    def renew(self) -> None:
+        """Take the lock anew where its file was removed. Raises `StoreError` where it cannot be had."""
+        path = self._folder / _NAME
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(self._descriptor), path.stat()):
+                return
+            descriptor = self._take()
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(
+                f"{shown_path(path)}: was removed and cannot be made again ({error.strerror}); check "
+                "the folder"
+            ) from error
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+
+    def _take(self) -> int:
+        path = self._folder / _NAME
+        # A pipe is not waited for.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise StoreError(f"{shown_path(path)}: is no plain file; remove it, the device makes its own")
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # For people: the lock itself is the system's. Over what is there, which takes no room.
-            os.pwrite(self._descriptor, f"{os.getpid():<10}\n".encode(), 0)
+            os.pwrite(descriptor, f"{os.getpid():<10}\n".encode(), 0)
         except BlockingIOError as error:
-            owner = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._descriptor)
+            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
             raise StoreError(
                 f"{shown_path(self._folder)}: process {owner} is running in this folder; stop it, or give "
                 "another folder (store.folder)"
             ) from error
+        except StoreError:
+            os.close(descriptor)
+            raise
         except OSError as error:
-            os.close(self._descriptor)
+            os.close(descriptor)
             raise StoreError(
                 f"{shown_path(path)}: cannot be written ({error.strerror}); make room on the disk, or give "
                 "another folder"
             ) from error
-        return self
+        return descriptor
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

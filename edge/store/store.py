@@ -10,9 +10,9 @@ from typing import Self
 
 from edge.store import statements
 from edge.store.clock import Reading, read_clock
-from edge.store.database import FILE_NAME, open_store
 from edge.store.folder_lock import FolderLock
 from edge.store.housekeeping import keep_house, measure_free_mb
+from edge.store.open_file import OpenFile
 from edge.store.reader import Reader, open_reader
 from edge.store.records import Correction, Message, NewSession, Session, StoreCounts
 from edge.store.writer import DroppedMessages, MessagesOf, NewEvent, Writer
@@ -60,9 +60,8 @@ class Store:
                 this program, or of another one.
         """
         with ExitStack() as undo:
-            undo.enter_context(FolderLock(self.folder))
-            connection = open_store(self.folder)
-            self._writer = Writer(connection, self.folder / FILE_NAME, self._messages, self._chores)
+            lock = undo.enter_context(FolderLock(self.folder))
+            self._writer = Writer(OpenFile(self.folder, lock), self._messages, self._chores)
             self._writer.start()
             undo.callback(self._writer.finish)
             self._undo = undo.pop_all()
@@ -146,6 +145,10 @@ class Store:
     def counts(self) -> StoreCounts:
         """What became of the cells given; its ``error`` also says that the writer has failed for good."""
         return self._writer.counts()
+
+    def take_notices(self) -> list[str]:
+        """What happened to the file since it was last asked, a line each, for the log; it is an event too."""
+        return self._writer.take_notices()
 
     @property
     def failed(self) -> bool:

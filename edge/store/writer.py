@@ -9,16 +9,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
 from typing import Any, TypeVar
 
 from edge.store.database import explain, transaction
+from edge.store.open_file import OpenFile
 from edge.store.records import Message, StoreCounts, StoredCell
 from edge.store.statements import NewCell, drop_messages, insert_cell, insert_event, insert_message
 from edge.threads import STOP_LIMIT_S
-from hematovision.errors import StoreError, StuckThreadError, reason_of
+from hematovision.errors import StoreError, StoreGoneError, StuckThreadError, reason_of
 
 #: Cells that wait for a disk: 16 MB with their crops, minutes of counting. Others may wait in like number.
 QUEUE_SIZE = 2000
@@ -30,6 +30,8 @@ RETRY_S = 1.0
 ASK_LIMIT_S = 4.0
 #: A disk that takes longer over anything is said to hang.
 HANG_S = 5.0
+#: How often it is looked whether the file is still in its place, also where there is nothing to write.
+LOOK_S = 1.0
 #: How often old sessions and free room are looked at.
 HOUSEKEEPING_S = 600.0
 
@@ -77,20 +79,22 @@ class Writer(Thread):
     is counted. Wishes are carried out one by one, after the items that were there before them, or without
     these where the disk refuses them; their answer, or what went wrong, is waited for.
 
-    It owns the connection, and closes it when it ends.
+    A file that is not in its place any more counts as a disk that refuses: nothing is said to be stored that
+    would be gone with the process. What it holds is put back where that can be done.
+
+    It owns the file, and closes it when it ends.
     """
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
-        path: Path,
+        file: OpenFile,
         messages_of: MessagesOf | None,
         chores: Callable[[sqlite3.Connection], Iterator[None]],
     ) -> None:
         # Daemonic: one that hangs is reported by `finish` and cannot keep the process alive after that.
         super().__init__(name="store", daemon=True)
-        self._connection = connection
-        self._path = path
+        self._file = file
+        self._path = file.path
         self._messages_of = messages_of
         self._chores = chores
         self._changed = Condition()
@@ -104,12 +108,14 @@ class Writer(Thread):
         self._pending = self._stored = self._not_stored = 0
         self._unsaid = 0  # events and messages that did not fit
         self._error: str | None = None
+        self._notices: list[str] = []
+        self._gone = False
         self._refused_since: datetime | None = None
         self._busy_since: float | None = None
         # These are the thread's own.
         self._batch_size = _MAX_BATCH
         self._chore: Iterator[None] | None = None
-        self._chores_due = 0.0
+        self._chores_due = self._look_due = 0.0
         self._last_try = math.inf
 
     def give(self, *items: Item) -> None:
@@ -182,12 +188,18 @@ class Writer(Thread):
                 error = f"{self._path}: the disk has not answered for {busy_s:.0f} s; check it"
             return StoreCounts(self._pending, self._stored, self._not_stored, error)
 
+    def take_notices(self) -> list[str]:
+        """What happened to the file since it was last asked, a line each."""
+        with self._changed:
+            taken, self._notices = self._notices, []
+            return taken
+
     def finish(self, limit_s: float = STOP_LIMIT_S) -> None:
         """Write what is left, and end.
 
         Raises:
             StuckThreadError: it does not come to an end.
-            StoreError: cells could not be stored.
+            StoreError: cells could not be stored, or went with the file.
             BaseException: what ended the thread before.
         """
         with self._changed:
@@ -204,11 +216,16 @@ class Writer(Thread):
         counts = self.counts()
         if counts.error is not None and counts.not_stored:
             raise StoreError(f"{counts.not_stored} confirmed cells could not be stored: {counts.error}")
+        if self._gone:
+            raise StoreError(
+                f"{counts.stored} cells that were stored are only in the file that is gone, and lost unless "
+                f"it was moved: {counts.error}"
+            )
 
     def run(self) -> None:
         """Write; called by the thread itself."""
         try:
-            with closing(self._connection):
+            with closing(self._file):
                 self._write_all()
         except BaseException as error:  # noqa: BLE001 (nothing is swallowed: `counts` and `finish` say it)
             with self._changed:
@@ -232,6 +249,7 @@ class Writer(Thread):
         while not closing:
             closing = self._wait()
             self._last_try = monotonic() + _LAST_TRIES_S
+            self._look_after_file(closing)
             self._write_items(everything=closing)
             self._grant_wishes()
             if not closing:
@@ -242,12 +260,38 @@ class Writer(Thread):
         with self._changed:
             self._busy_since = None
             while not self._closing and not self._wishes:
-                left = min(self._items_due, self._chores_due) - monotonic()
+                left = min(self._items_due, self._chores_due, self._look_due) - monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
             self._busy_since = monotonic()
             return self._closing
+
+    def _look_after_file(self, closing: bool) -> None:
+        """Notice that the file went away, and that it is there again; put back what it holds."""
+        if monotonic() < self._look_due and not closing:
+            return
+        self._look_due = monotonic() + LOOK_S
+        try:
+            self._file.check()
+        except StoreError as error:
+            self._gone = True
+            self._refused(error)
+            if not isinstance(error, StoreGoneError):
+                return
+        else:
+            if self._gone:  # it has come back by itself
+                self._gone = False
+                self._written([], [], monotonic())
+            return
+        try:
+            done = self._file.mend() or (self._file.mend() if closing else None)
+        except StoreError as error:
+            self._refused(error)
+            return
+        if done is not None:
+            self._gone = False
+            self._say(done)
 
     def _write_items(self, everything: bool) -> None:
         """Write what is due, in transactions of bounded size; what is refused stays and is due later."""
@@ -260,8 +304,12 @@ class Writer(Thread):
                 batch = list(islice(self._items, self._batch_size))
                 taken = monotonic()
             try:
-                with transaction(self._connection):
+                with transaction(self._file.connection):
                     refusals = [self._write(item) for item in batch]
+                    self._file.check()
+            except StoreError as error:
+                self._refused(error)
+                return
             except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
                 raise  # a fault of ours
             except sqlite3.DatabaseError as error:
@@ -278,22 +326,22 @@ class Writer(Thread):
     def _write(self, item: Item) -> str | None:
         """Write one item, or say why it cannot be; what belongs to a session deleted meanwhile cannot."""
         if isinstance(item, Message):
-            insert_message(self._connection, item)
+            insert_message(self._file.connection, item)
             return None
         if isinstance(item, DroppedMessages):
-            drop_messages(self._connection, item.ids)
+            drop_messages(self._file.connection, item.ids)
             return None
         try:
             if isinstance(item, NewEvent):
-                insert_event(self._connection, item.at, item.session_id, item.kind, item.text)
+                insert_event(self._file.connection, item.at, item.session_id, item.kind, item.text)
                 return None
-            cell = insert_cell(self._connection, item)
+            cell = insert_cell(self._file.connection, item)
         except sqlite3.IntegrityError as error:
             if error.sqlite_errorname == "SQLITE_CONSTRAINT_FOREIGNKEY":
                 return "their session is not there any more"
             return reason_of(error)
         for message in self._messages_of(cell) if self._messages_of else ():
-            insert_message(self._connection, message)
+            insert_message(self._file.connection, message)
         return None
 
     def _written(self, batch: list[Item], refusals: list[str | None], taken: float) -> None:
@@ -318,6 +366,7 @@ class Writer(Thread):
                     f"writes again, after nothing could be written since {since} ({self._error}); "
                     f"{self._not_stored} cells not stored so far"
                 )
+                self._notices.append(said[-1])
             if self._unsaid:
                 said.append(f"{self._unsaid} events and messages did not fit into the queue, and are lost")
             self._items.extend(NewEvent(now, None, "store", text) for text in said)
@@ -327,11 +376,20 @@ class Writer(Thread):
             self._items_due = taken + BATCH_S if self._items else math.inf
             self._changed.notify_all()
 
-    def _refused(self, error: sqlite3.DatabaseError) -> None:
+    def _say(self, text: str) -> None:
         with self._changed:
-            self._error = str(explain(self._path, error))
+            self._notices.append(text)
+        self.give(NewEvent(datetime.now(UTC), None, "store", text))
+
+    def _refused(self, error: sqlite3.DatabaseError | StoreError) -> None:
+        with self._changed:
+            text = str(error if isinstance(error, StoreError) else explain(self._path, error))
+            if self._error is None:
+                self._notices.append(f"nothing can be stored: {text}")
+            self._error = text
             self._refused_since = self._refused_since or datetime.now(UTC)
-            self._items_due = monotonic() + RETRY_S
+            if self._items:
+                self._items_due = monotonic() + RETRY_S
 
     def _grant_wishes(self) -> None:
         while True:
@@ -342,8 +400,9 @@ class Writer(Thread):
             if not wish.answer.set_running_or_notify_cancel():
                 continue  # whoever asked has given up
             try:
-                with transaction(self._connection):
-                    answer = wish.work(self._connection)
+                with transaction(self._file.connection):
+                    answer = wish.work(self._file.connection)
+                    self._file.check()
             except sqlite3.Error as error:
                 wish.answer.set_exception(explain(self._path, error))
             except Exception as error:  # noqa: BLE001 (raised by whoever asked)
@@ -355,10 +414,10 @@ class Writer(Thread):
 
     def _do_chore(self) -> None:
         """One step of what is done now and then."""
-        if monotonic() < self._chores_due:
+        if monotonic() < self._chores_due or self._gone:
             return
         if self._chore is None:
-            self._chore = self._chores(self._connection)
+            self._chore = self._chores(self._file.connection)
         try:
             next(self._chore)
             return
