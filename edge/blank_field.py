@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from hematovision.blank_field import STEPS, BlankField
 from hematovision.errors import CalibrationError, ImageError, SettingError
-from hematovision.images import RGBImage, shown_path
+from hematovision.images import MAX_FILE_BYTES, RGBImage, shown_path
 from hematovision.model_file import write_atomically
+from hematovision.regular_file import read_regular_file
 
 _JUDGED_WIDTH = 320  # an empty field is judged on a copy this wide: noise is averaged out, cells are not
 _MIN_MEAN_LEVEL = 40
@@ -34,7 +35,7 @@ def read_blank(path: Path) -> BlankField:
     """
     name = shown_path(path)
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = np.frombuffer(read_regular_file(path, MAX_FILE_BYTES), np.uint8)
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror}); check the path") from error
     levels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None

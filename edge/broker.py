@@ -21,12 +21,14 @@ from edge.config import MqttSettings, read_password
 from edge.store import Message
 from hematovision.errors import SettingError, reason_of
 from hematovision.images import shown_path
+from hematovision.regular_file import read_regular_file
 
 #: Messages that may wait for their acknowledgement; a broker may ask for fewer.
 WINDOW = 100
 
 _PORT, _TLS_PORT = 1883, 8883
 _KEEPALIVE_S = 20
+_MAX_CA_BYTES = 16_000_000  # Debian's whole bundle has a quarter of a megabyte
 # What to do where a broker refuses the connection with one of these codes of MQTT 5.
 _ADVICE = {
     0x84: "it has to speak MQTT 5",
@@ -234,10 +236,18 @@ class Connection:
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=ca_file or None)
-    except OSError as error:  # SSLError is one
+        # A bundle's comments may be in any encoding, its certificates are ASCII. The line break, because an
+        # empty text stands for the system's certificates.
+        given = (
+            read_regular_file(Path(ca_file), _MAX_CA_BYTES).decode("ascii", "ignore") + "\n"
+            if ca_file
+            else None
+        )
+        context = ssl.create_default_context(cadata=given)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)
         raise SettingError(
-            f"mqtt.ca_file: {shown_path(ca_file)} holds no certificates ({reason_of(error)}); check the path"
+            f"mqtt.ca_file: {shown_path(ca_file)} holds no certificates ({reason}); check the path"
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

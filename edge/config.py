@@ -21,6 +21,7 @@ from edge.private_file import read_private_file
 from edge.runtime import AUTO, PACKAGES
 from hematovision.errors import SettingError
 from hematovision.images import shown_path
+from hematovision.regular_file import read_regular_file
 
 #: Read where no other file is named.
 DEFAULT_FILE = Path("/etc/hematovision.toml")
@@ -244,18 +245,17 @@ def read_password(path: Path) -> str:
 def _read_toml(path: Path) -> dict[str, Any]:
     name = shown_path(path)
     try:
-        if not path.is_file():  # a pipe would be waited for, a device has no end
-            raise SettingError(f"{name}: there is no such settings file; check the path")
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
+        data = read_regular_file(path, _MAX_FILE_BYTES)
+    except FileNotFoundError as error:
+        raise SettingError(f"{name}: there is no such settings file; check the path") from error
     except PermissionError as error:
         raise SettingError(
             f"{name}: this user may not read it; call this with sudo, or name another file with --config"
         ) from error
     except OSError as error:
-        raise SettingError(f"{name}: cannot be read ({error.strerror}); check the path") from error
-    if len(data) > _MAX_FILE_BYTES:
-        raise SettingError(f"{name}: too large for a settings file; check the path")
+        raise SettingError(
+            f"{name}: cannot be read as settings ({error.strerror}); check the path"
+        ) from error
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hematovision.errors import SettingError
 from hematovision.images import shown_path
+from hematovision.regular_file import open_regular_file, read_open_file
 
 _MAX_BYTES = 4096
 
@@ -25,28 +26,20 @@ def read_private_file(path: Path, what: str) -> bytes:
     """
     name = shown_path(path)
     try:
-        # Neither a link is followed nor a pipe waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise SettingError(f"{what}: {name} is no file; remove it and write the file anew")
-            if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        with open_regular_file(path, follow_links=False) as file:
+            if os.fstat(file.fileno()).st_mode & (stat.S_IRWXO | stat.S_IWGRP):
                 raise SettingError(
                     f"{what}: other users can read or change {name}; end that with chmod g-w,o= {name}"
                 )
-            content = os.read(descriptor, _MAX_BYTES + 1)
-        finally:
-            os.close(descriptor)
+            return read_open_file(file, _MAX_BYTES)
     except FileNotFoundError:
         raise
     except OSError as error:
         if path.is_symlink():
             raise SettingError(f"{what}: {name} is a link; name the file itself") from error
-        raise SettingError(f"{what}: {name} cannot be read ({error.strerror}); check its owner") from error
-    if len(content) > _MAX_BYTES:
-        raise SettingError(f"{what}: {name} is larger than any secret; check the path")
-    return content
+        raise SettingError(
+            f"{what}: {name} cannot be read ({error.strerror}); check the path and its owner"
+        ) from error
 
 
 def write_private_file(path: Path, content: bytes) -> None:

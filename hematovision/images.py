@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import stat
 import struct
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hematovision.errors import ImageError
+from hematovision.regular_file import read_regular_file
 
 RGBImage = NDArray[np.uint8]
 
@@ -63,17 +63,9 @@ def read_image(path: Path | str, may_be_neutral: bool = False) -> RGBImage:
     """
     path, name = Path(path), shown_path(path)
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{name}: cannot be read as image or listed as folder; check the path")
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
-            raise ImageError(f"{name}: not a file but a pipe or device; save the image to a file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise ImageError(
-                f"{name}: {status.st_size / 1e6:.0f} MB is larger than any image that is opened "
-                f"({MAX_FILE_BYTES / 1e6:.0f} MB); save it smaller"
-            )
-        data = path.read_bytes()
+        data = read_regular_file(path, MAX_FILE_BYTES)
+    except IsADirectoryError as error:
+        raise ImageError(f"{name}: cannot be read as image or listed as folder; check the path") from error
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror}); check the path") from error
     return decode_image(data, name, may_be_neutral)

@@ -14,7 +14,6 @@ import io
 import json
 import math
 import os
-import stat
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from typing import Any
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize
 from hematovision.errors import ModelFileError
+from hematovision.regular_file import open_regular_file, read_regular_file
 
 #: Raised when a reader of this version would misread a newer file. Unknown keys within a version are refused.
 FORMAT_VERSION = 1
@@ -33,6 +33,7 @@ _IDENTIFIER = b"TFL3"  # bytes 4 to 8 of a TensorFlow Lite flatbuffer
 _HEX_DIGITS = 64
 _SEAL = "sha256"
 _MAX_BYTES = 512 * 1024 * 1024
+_MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -146,14 +147,7 @@ def read_model_file(path: Path | str) -> ModelFile:
     """
     path = Path(path)
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
-            raise ModelFileError(f"{path}: cannot be read (not a file); check the path")
-        if status.st_size > _MAX_BYTES:
-            raise ModelFileError(
-                f"{path}: larger than any model file; give a .tflite made by hematovision convert"
-            )
-        data = path.read_bytes()
+        data = read_regular_file(path, _MAX_BYTES)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     if data[4:8] != _IDENTIFIER:
@@ -218,12 +212,12 @@ def read_keras_manifest(keras_path: Path | str) -> Manifest:
     """
     path = manifest_path(keras_path)
     try:
-        text = path.read_bytes()
+        text = read_regular_file(path, _MAX_MANIFEST_BYTES)
         model_hash = file_hash(Path(keras_path))
     except OSError as error:
         raise ModelFileError(
-            f"{error.filename}: cannot be read ({error.strerror}); train fit writes NAME.keras and "
-            "NAME.manifest.json, keep them together"
+            f"{error.filename or keras_path}: cannot be read ({error.strerror}); train fit writes NAME.keras "
+            "and NAME.manifest.json, keep them together"
         ) from error
     manifest = Manifest.from_json(_unsealed(text, path), str(path))
     if manifest.training.get("keras_sha256") != model_hash:
@@ -262,8 +256,8 @@ def _seal(content: Mapping[str, Any]) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file, hexadecimal. Raises `OSError` where it is no regular file or cannot be read."""
+    with open_regular_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

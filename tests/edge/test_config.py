@@ -210,7 +210,7 @@ def test_a_path_in_the_file_starts_at_the_files_folder_one_typed_at_the_working_
         (b"a = " + b"[" * 5000, "not TOML"),
         (b"a = " + b"9" * 5000, "not TOML"),
         (b"\xff", "byte 0 is not UTF-8"),
-        (b"#" * 1_000_001, "too large"),
+        (b"#" * 1_000_001, "cannot be read as settings (1,000,001 bytes, more than"),
     ],
 )
 def test_a_file_that_is_no_toml_is_refused_by_its_name(
@@ -227,7 +227,7 @@ def test_a_file_that_is_no_toml_is_refused_by_its_name(
 def test_neither_a_pipe_nor_a_folder_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(SettingError, match="no such settings file"):
+        with pytest.raises(SettingError, match=r"not a file but a (pipe|folder)"):
             load_settings(path)
 
 

@@ -115,9 +115,9 @@ def test_links_folders_pipes_and_large_files_are_refused_and_none_is_waited_for(
     write_private_file(large, b"x" * 4097)
     for path, complaint in (
         (link, "is a link"),
-        (folder, "is no file"),
-        (pipe, "is no file"),
-        (large, "is larger than any secret"),
+        (folder, r"cannot be read \(not a file but a folder\)"),
+        (pipe, r"cannot be read \(not a file but a pipe\)"),
+        (large, r"cannot be read \(4,097 bytes, more than the 4,096"),
         (secret / "below", "cannot be read"),
     ):
         with pytest.raises(SettingError, match=f"the secret: {path} {complaint}"):

@@ -199,7 +199,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     for path in (tmp_path / "a.png", Path("/dev/zero")):
-        with pytest.raises(ImageError, match="not a file but a pipe or device"):
+        with pytest.raises(ImageError, match=r"not a file but a (pipe|device)"):
             read_image(path)
 
 
@@ -240,7 +240,7 @@ def test_16_bits_cut_short_are_noticed() -> None:
 def test_a_file_larger_than_any_image_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
-    with pytest.raises(ImageError, match=r"huge\.png: 537 MB is larger than any image"):
+    with pytest.raises(ImageError, match=r"huge\.png: .*536,\d+,\d+ bytes, more than"):
         read_image(tmp_path / "huge.png")
 
 

@@ -169,7 +169,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 @pytest.mark.timeout(20)
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.tflite")
-    with pytest.raises(ModelFileError, match=r"m\.tflite: cannot be read \(not a file\)"):
+    with pytest.raises(ModelFileError, match=r"m\.tflite: cannot be read \(not a file but a pipe\)"):
         read_model_file(tmp_path / "m.tflite")
 
 
