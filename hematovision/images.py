@@ -5,6 +5,8 @@ import os
 import re
 import struct
 import warnings
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -21,6 +23,8 @@ RGBImage = NDArray[np.uint8]
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 #: A crop of 20 µm at a coarse 0.6 µm per pixel; nothing smaller shows a cell.
 MIN_SIDE_PX = 32
+#: A strip of a smear is not longer than this many times its width; and OpenCV takes no side above 32,767.
+MAX_PROPORTION = 20
 #: Four times what a Raspberry Pi's 12-megapixel camera gives; 150 MB decoded.
 MAX_PIXELS = 50_000_000
 #: More than `MAX_PIXELS` take in any format, 16 bits a channel included.
@@ -31,9 +35,12 @@ GREY_TOLERANCE = 3
 # A progressive JPEG has ten or so. Each, of thirty bytes, takes as long to decode as the whole picture.
 _MAX_JPEG_SCANS = 100
 _START_OF_SCAN = b"\xff\xda"  # which nothing but a scan begins with: in a scan's data, 0 follows 0xff
-_END_OF_JPEG = b"\xd9"
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-_MAX_JPEG_MARKERS = 1000
+_END_OF_JPEG, _SCAN = 0xD9, 0xDA
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+_MARKERS_ALONE = frozenset({0x01, 0xC8, 0xD8, _END_OF_JPEG, *range(0xF0, 0xFE)})  # no length follows
+# A telephone's JPEG may carry some hundred, of 64 KiB. Pillow joins some kinds as they come, each time anew.
+_MAX_JPEG_SEGMENTS = 1000
+_MAX_JPEG_JUNK = 64 * 1024  # Pillow reads it byte by byte
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 # What Pillow was seen to raise where a header or a file's EXIF is damaged.
@@ -58,8 +65,8 @@ def read_image(path: Path | str, may_be_neutral: bool = False) -> RGBImage:
         (height, width, 3) uint8, RGB, C-contiguous.
 
     Raises:
-        ImageError: the file is missing, empty, not an image, cut short, too small, too large, without colour,
-            or holds several pictures.
+        ImageError: the file is missing, empty, not an image, cut short, too small, too large, too narrow,
+            without colour, or holds several pictures.
     """
     path, name = Path(path), shown_path(path)
     try:
@@ -79,6 +86,11 @@ def decode_image(
         raise ImageError(f"{name}: the file is empty; copy it again")
     if data.startswith(b"\xff\xd8") and data.count(_START_OF_SCAN) > _MAX_JPEG_SCANS:
         data = _without_film(data)
+    if data.startswith(b"\xff\xd8") and _has_endless_header(data):
+        raise ImageError(
+            f"{name}: a JPEG with more than {_MAX_JPEG_SEGMENTS} segments, or much that is none, before its "
+            "picture; save it anew"
+        )
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
@@ -118,7 +130,9 @@ def decode_image(
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise `ImageError` where a picture of so many pixels is too small to show a cell, or too large."""
+    """Raise `ImageError` where a picture of so many pixels is too small to show a cell, too large or too
+    narrow.
+    """
     if width * height > max_pixels:
         raise ImageError(
             f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, more than the "
@@ -127,6 +141,12 @@ def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS)
     if min(width, height) < MIN_SIDE_PX:
         raise ImageError(
             f"{name}: {width}x{height} pixels is too small to show a cell (at least {MIN_SIDE_PX} a side)"
+        )
+    if max(width, height) > MAX_PROPORTION * min(width, height):
+        how = "wide" if width > height else "high"
+        raise ImageError(
+            f"{name}: {width}x{height} pixels is too {how}: one side is more than {MAX_PROPORTION} times the "
+            "other; cut it into parts"
         )
 
 
@@ -151,16 +171,33 @@ def shown_path(path: Path | str) -> str:
 
 def _without_film(data: bytes) -> bytes:
     """A JPEG up to its end: behind it a telephone may put a film, some bytes of which look like scans."""
-    at = 2
-    for _ in range(_MAX_JPEG_MARKERS):
-        marker = _JPEG_MARKER.search(data, at)
-        if marker is None:
-            break
-        at = marker.end()
-        if marker[1] == _END_OF_JPEG:
-            return data[:at]
-        at += int.from_bytes(data[at : at + 2])  # of the segment, this length included
+    for code, _, end in islice(_jpeg_segments(data), _MAX_JPEG_SEGMENTS):
+        if code == _END_OF_JPEG:
+            return data[:end]
     return data
+
+
+def _has_endless_header(data: bytes) -> bool:
+    """Whether Pillow would take long over what stands before the first scan of a JPEG."""
+    at, junk = 2, 0
+    for count, (code, start, end) in enumerate(_jpeg_segments(data)):
+        junk += start - at
+        if count > _MAX_JPEG_SEGMENTS or junk > _MAX_JPEG_JUNK:
+            return True
+        if code == _SCAN:
+            return False
+        at = end
+    return len(data) - at > _MAX_JPEG_JUNK
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """The markers of a JPEG: the code of each, where it stands, and where its segment ends."""
+    end = 2
+    while found := _JPEG_MARKER.search(data, end):
+        code, end = found[1][0], found.end()
+        if code not in _MARKERS_ALONE:
+            end += int.from_bytes(data[end : end + 2])  # this length included
+        yield code, found.start(), end
 
 
 def _no_colour(name: str) -> ImageError:

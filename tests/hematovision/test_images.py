@@ -137,6 +137,45 @@ def test_a_bomb_that_compresses_to_little_is_not_decoded() -> None:
         decode_image(data, "a")
 
 
+@pytest.mark.parametrize(("size", "how"), [((32, 641), "wide"), ((641, 32), "high"), ((300, 40_000), "wide")])
+def test_a_picture_much_longer_than_wide_is_refused_by_its_header(size: tuple[int, int], how: str) -> None:
+    with pytest.raises(
+        ImageError, match=rf"^strip\.png: {size[1]}x{size[0]} pixels is too {how}: .*20 times"
+    ):
+        decode_image(png_header(size[1], size[0]), "strip.png")
+    assert decode_image(encoded(smear(32, 640), "PNG"), "strip.png").shape == (32, 640, 3)
+
+
+def segment(code: int, content: bytes) -> bytes:
+    return bytes((0xFF, code)) + struct.pack(">H", len(content) + 2) + content
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *(segment(code, b"Exif\0\0ab") * 2000 for code in (0xE0, 0xE1, 0xE2, 0xED, 0xFE, 0xDD)),
+        segment(0xE1, b"") * 2000,
+        b"\xff\xd8" * 2000,
+        *(filling * 100_000 for filling in (b"\xff", b"\0", b"\xff\0", b"\xff\xd0")),
+    ],
+    ids=lambda before: before[:4].hex(),
+)
+def test_what_pillow_would_take_minutes_over_is_refused_before(
+    before: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("PIL.Image.open", None)
+    data = encoded(smear(), "JPEG")
+    with pytest.raises(ImageError, match="more than 1000 segments"):
+        decode_image(data[:2] + before + data[2:], "a")
+
+
+def test_what_telephones_put_into_a_jpeg_is_no_reason_to_refuse_it() -> None:
+    data = encoded(smear(), "JPEG")
+    depth = segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(65_000)) * 300
+    expected = decode_image(data, "a")
+    np.testing.assert_array_equal(decode_image(data[:2] + depth + data[2:], "a"), expected)
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16"])
 def test_a_grey_image_is_refused_by_its_mode(mode: str) -> None:
     buffer = io.BytesIO()
@@ -226,7 +265,7 @@ def test_a_film_behind_a_telephones_picture_is_no_scans() -> None:
 
 def test_a_jpeg_of_endless_segments_is_not_searched_for_its_end() -> None:
     data = encoded(smear(), "JPEG")
-    with pytest.raises(ImageError, match="too many scans"):
+    with pytest.raises(ImageError, match="more than 1000 segments"):
         decode_image(data[:2] + b"\xff\xfe\0\2" * 2000 + data[2:] + b"\xff\xda\0" * 200, "a")
 
 
