@@ -75,7 +75,7 @@ def enter(folder: Path, names: Iterable[str]) -> None:
         ModelFileError: the sums cannot be written.
     """
     try:
-        lock = (folder / _LOCK).open("w")
+        lock = (folder / _LOCK).open("w", encoding="utf-8")
     except OSError as error:
         raise ModelFileError(
             f"{folder}: cannot be written ({error.strerror}); name another folder with --variants"

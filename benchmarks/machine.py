@@ -327,6 +327,6 @@ def _numbers(path: Path) -> list[float]:
 def _text(path: Path) -> str:
     """A file's text without blanks around it; nothing where it is not there or may not be read."""
     try:
-        return path.read_text(errors="replace").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""

@@ -1,7 +1,6 @@
 """What the commands of ``hematovision bench`` share: what they measure, where the report goes, progress."""
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from benchmarks.variants import (
     default_network,
     open_models,
 )
+from hematovision.terminal.streams import copy_of_standard_error
 from train.console import stderr
 
 
@@ -118,7 +118,7 @@ def progress() -> Iterator[Say]:
     with ExitStack() as stack:
         if stderr.is_terminal:
             # TensorFlow is kept quiet by turning descriptor 2 away. A copy of it still reaches the terminal.
-            stderr.file = stack.enter_context(os.fdopen(os.dup(2), "w"))
+            stderr.file = stack.enter_context(copy_of_standard_error())
             stack.callback(setattr, stderr, "file", None)
         # Drawn seldom: at its usual pace it takes a per cent of the processor from what is timed.
         status = stack.enter_context(stderr.status("", refresh_per_second=1))

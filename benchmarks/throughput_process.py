@@ -242,7 +242,7 @@ def play_paced(
 def main() -> None:
     """Measure what the command line asks for."""
     asked = json.loads(sys.argv[1])
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def progress() -> None:
@@ -265,7 +265,7 @@ def main() -> None:
 
 
 def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize() / _MIB
 
 

@@ -44,9 +44,12 @@ def main() -> None:
     """Answer questions; see `benchmarks.worker` for what is asked."""
     contender, crops, parent = sys.argv[1:]
     _end_with(int(parent))
-    with os.fdopen(os.dup(0)) as questions, os.fdopen(os.dup(1), "w") as answers:
+    with (
+        os.fdopen(os.dup(0), encoding="utf-8") as questions,
+        os.fdopen(os.dup(1), "w", encoding="utf-8") as answers,
+    ):
         os.dup2(2, 1)
-        with Path(os.devnull).open() as nothing:
+        with Path(os.devnull).open(encoding="utf-8") as nothing:
             os.dup2(nothing.fileno(), 0)
         contest = _Contest(Contender(**json.loads(contender)), np.load(crops, mmap_mode="r"))
         for line in questions:
@@ -77,7 +80,7 @@ def _is_computing() -> bool:
     """Whether a thread of this process but this one computes, or waits for a processor to."""
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError):  # it has ended
-            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            state = (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
             if state == "R" and task.name != str(threading.get_native_id()):
                 return True
     return False
@@ -171,10 +174,10 @@ class _Moment:
         tasks = list(Path("/proc/self/task").iterdir())
         for task in tasks:
             try:
-                waited_ns += int((task / "schedstat").read_text().split()[1])
+                waited_ns += int((task / "schedstat").read_text(encoding="utf-8").split()[1])
             except FileNotFoundError:
                 continue  # the thread has ended, or the kernel does not count
-        with Path("/proc/stat").open() as file:
+        with Path("/proc/stat").open(encoding="utf-8") as file:
             user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
         return cls(
             len(tasks),
@@ -198,7 +201,7 @@ class _Moment:
 
 def _memory_mib(field: str) -> float:
     """A field of /proc/self/status; NaN where the kernel does not tell."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
     return math.nan

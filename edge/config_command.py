@@ -21,6 +21,7 @@ from edge.config_text import show_settings, shown_source
 from edge.token import stored_hash
 from hematovision.errors import HematoVisionError, SettingError
 from hematovision.images import shown_path
+from hematovision.terminal.streams import write_for_programs
 
 
 @click.group()
@@ -36,6 +37,7 @@ def show(config: str | None) -> None:
     A camera's address is shown without its password.
     """
     found = find_settings(find_file(config))
+    write_for_programs()  # a settings file is UTF-8
     for line in show_settings(found):
         click.echo(line)
     _say_mistakes(found.mistakes)

@@ -138,7 +138,12 @@ def _throttled(sys: Path) -> tuple[str, ...] | None:
         return None
     try:
         answer = subprocess.run(  # noqa: S603 (no part of it comes from outside)
-            [program, "get_throttled"], capture_output=True, text=True, timeout=_VCGENCMD_LIMIT_S, check=True
+            [program, "get_throttled"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_VCGENCMD_LIMIT_S,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None  # it may not talk to the firmware, as in a container
@@ -185,6 +190,6 @@ def _first_number(file: Path) -> float | None:
 def _text(file: Path) -> str | None:
     """What a sensor says; None where it is not there, or does not answer now."""
     try:
-        return file.read_text(errors="replace").strip()
+        return file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None

@@ -13,6 +13,7 @@ from rich.text import Text
 from edge.stills import NamedCell, NamedField
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.images import shown_path
+from hematovision.terminal.streams import write_for_programs
 
 _CSV_COLUMNS = (
     *("image", "frame", "class", "probability", *CLASS_NAMES, "x", "y", "width", "height", "center_x"),
@@ -56,9 +57,10 @@ class JsonLines:
 
 
 class CsvRows:
-    """A header, then one row for every cell, and one for what could not be looked at."""
+    """A header, then one row for every cell, and one for what could not be looked at; always UTF-8."""
 
     def __init__(self) -> None:
+        write_for_programs()
         self._writer = csv.DictWriter(sys.stdout, _CSV_COLUMNS, lineterminator="\n")
         self._writer.writeheader()
 

@@ -219,7 +219,7 @@ def run_program(words: Sequence[str]) -> str:
             words,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=_COMMAND_LIMIT_S,
             check=False,
@@ -254,7 +254,7 @@ def _write(step: WriteFile, machine: Machine) -> None:
 
 def _group_id(machine: Machine) -> int:
     """The number of the service's group; it is in this file since systemd-sysusers ran."""
-    for line in machine.path(_GROUP_FILE).read_text(errors="replace").splitlines():
+    for line in machine.path(_GROUP_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
         name, _, number, *_ = (*line.split(":"), "", "")
         if name == USER and number.isdecimal():
             return int(number)
@@ -263,7 +263,7 @@ def _group_id(machine: Machine) -> int:
 
 def _memory_is_limited() -> bool:
     try:
-        controllers = Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
+        controllers = Path("/sys/fs/cgroup/cgroup.controllers").read_text(encoding="utf-8").split()
     except OSError:
         return True  # an older kind of cgroups: not known
     return "memory" in controllers

@@ -1,17 +1,14 @@
 """The root command. A stage's modules are loaded only when one of its commands is called."""
 
-import errno
-import io
-import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 import click
 
 from hematovision import __version__
 from hematovision.errors import HematoVisionError
 from hematovision.lazy_group import LazyCommand, LazyGroup, missing_part
+from hematovision.terminal.streams import open_streams
 
 _COMMANDS = {
     "bench": LazyCommand("benchmarks.cli", "bench", "Measure the parts and the whole line."),
@@ -76,46 +73,10 @@ def root() -> None:
     """
 
 
-class _StandardOutput(io.TextIOWrapper):
-    """Standard output; that it cannot be written is one line and an exit status, like every other error."""
-
-    def write(self, text: str) -> int:
-        try:
-            return super().write(text)
-        except OSError as error:
-            self._fail(error)
-
-    def flush(self) -> None:
-        try:
-            super().flush()
-        except OSError as error:
-            self._fail(error)
-
-    def _fail(self, error: OSError) -> NoReturn:
-        if error.errno == errno.EPIPE:
-            raise error  # `| head` has seen enough: click ends quietly
-        # What is left in the buffer would be tried again when Python ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
-        raise _OneLineError(
-            HematoVisionError(
-                f"standard output cannot be written ({error.strerror}), results are lost; write it elsewhere"
-            )
-        ) from error
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process."""
     if sys.stdout is None:  # closed by the caller
         click.echo("Error: standard output is closed, results would be lost; send it somewhere", err=True)
         raise SystemExit(1)
-    # A file's name need not be text: it is written back as the bytes that it is.
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(errors="surrogateescape")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        encoding, by_line = sys.stdout.encoding, sys.stdout.line_buffering
-        sys.stdout = _StandardOutput(
-            sys.stdout.detach(), encoding, errors="surrogateescape", line_buffering=by_line
-        )
+    open_streams()
     root(args=arguments, prog_name="hematovision")

@@ -269,7 +269,7 @@ def _claim(folder: Path, run: Mapping[str, Any]) -> None:
     path = folder / _SETTINGS
     if path.exists():
         try:
-            held = dict(json.loads(path.read_text()))
+            held = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise SettingError(f"{path}: damaged ({error}); use another folder") from error
         differing = sorted(key for key in {*run, *held} if run.get(key) != held.get(key))
@@ -286,7 +286,7 @@ def _read_history(folder: Path) -> list[EpochResult]:
     if not path.exists() or not (folder / _STATE).exists():
         return []
     try:
-        return [EpochResult(**entry) for entry in json.loads(path.read_text())]
+        return [EpochResult(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
     except (ValueError, TypeError) as error:
         raise SettingError(f"{path}: damaged ({error}); delete the folder to start again") from error
 

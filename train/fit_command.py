@@ -197,7 +197,7 @@ def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) 
     compared = [_digest_of_files([training, tests]), [dataset.um_per_pixel for dataset in datasets]]
     if os.path.exists(kept):  # noqa: PTH110 (raises nothing)
         try:
-            content = json.loads(kept.read_text())
+            content = json.loads(kept.read_text(encoding="utf-8"))
             same, left_out, kin = content["compared"] == compared, content["left_out"], content["kin"]
         except (ValueError, KeyError, TypeError) as error:
             raise SettingError(f"{kept}: damaged ({reason_of(error)}); delete it") from error

@@ -182,7 +182,8 @@ def trace(command: Sequence[str], folder: Path, names: Sequence[str], report: Pa
     ended = subprocess.run(  # noqa: S603 (no shell)
         [strace, *_OPTIONS, "-e", calls, "-o", str(log), *options, *command],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     if ended.returncode:
@@ -194,7 +195,7 @@ def read_trace(log: Path, folder: Path, report: Path) -> DiskTrace:
     """Read what strace wrote. Raises `HematoVisionError` where it cannot be followed."""
     result = DiskTrace()
     unfinished: dict[tuple[str, str], tuple[int, str]] = {}
-    with log.open() as lines:
+    with log.open(encoding="utf-8", errors="replace") as lines:
         for moment, line in enumerate(lines):
             found = _LINE.match(line)
             if found is None:

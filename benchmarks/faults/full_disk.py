@@ -71,7 +71,11 @@ def measure_full_disk(times: int = 10, seed: int = 1) -> FullDiskResult:
         disk.mkdir()
         mount = f'mount -t tmpfs -o size={DISK_MB}m tmpfs "$1"'
         tried = subprocess.run(  # noqa: S603
-            [*alone, "sh", "-c", mount, "sh", str(disk)], capture_output=True, text=True, check=False
+            [*alone, "sh", "-c", mount, "sh", str(disk)],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
         if tried.returncode:
             raise MissingPartError(
@@ -81,14 +85,15 @@ def measure_full_disk(times: int = 10, seed: int = 1) -> FullDiskResult:
         ended = subprocess.run(  # noqa: S603
             [*alone, "sh", "-c", f'{mount} && shift && exec "$@"', "sh", str(disk), *python],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if ended.returncode:
             raise HematoVisionError(
                 f"the storing process ended with {ended.returncode}: {ended.stderr.strip()[-500:]}"
             )
-        result = json.loads(answer.read_text())
+        result = json.loads(answer.read_text(encoding="utf-8"))
     return FullDiskResult(**result | {"failures": tuple(result["failures"])})
 
 
@@ -97,7 +102,7 @@ def fill_disk(disk: str, answer: str, times: str, seed: str) -> None:
     trial = _Trial(Path(disk), random.Random(int(seed)))
     for number in range(int(times)):
         trial.fill_and_clear(last=number == int(times) - 1)
-    Path(answer).write_text(json.dumps(asdict(trial.result(int(times)))))
+    Path(answer).write_text(json.dumps(asdict(trial.result(int(times)))), encoding="utf-8")
 
 
 class _Trial:

@@ -217,7 +217,7 @@ class _Viewer(Thread):
 
 def write_samples(samples: Sequence[Sample], path: Path) -> None:
     """The samples as CSV, a column for each field."""
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Sample)])
         writer.writeheader()
         for sample in samples:

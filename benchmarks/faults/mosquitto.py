@@ -54,7 +54,7 @@ class Mosquitto:
             *self._extra,
         ]
         config = self._folder / "mosquitto.conf"
-        config.write_text("\n".join(lines) + "\n")
+        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         with (self._folder / "mosquitto.log").open("ab") as log:
             command = [self._program, "-c", str(config)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603

@@ -47,17 +47,19 @@ class Page:
 
     def processor_s(self) -> float:
         """Processor time of the process so far, in seconds."""
-        numbers = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        numbers = (
+            Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        )
         return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory_mib(self) -> float:
         """Resident memory of the process."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="utf-8").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def peak_mib(self) -> float:
         """The most that it ever had."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
         peak = next(line for line in lines if line.startswith("VmHWM:"))
         return int(peak.split()[1]) / 1024
 
@@ -86,7 +88,9 @@ def page_running(folder: Path, camera: str, cores: frozenset[int] | None = None)
         end = monotonic() + _START_LIMIT_S
         while not _counts(page):
             if process.poll() is not None or monotonic() > end:
-                raise HematoVisionError(f"the device does not start:\n{(folder / 'log').read_text()}")
+                raise HematoVisionError(
+                    f"the device does not start:\n{(folder / 'log').read_text(encoding='utf-8')}"
+                )
             sleep(0.2)
         yield page
     finally:
