@@ -49,7 +49,7 @@ class TextOutput(io.TextIOWrapper):
         super().__init__(binary, encoding, _REPLACED, line_buffering=line_buffering)  # type: ignore[arg-type]
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]
         """The encoding; Latin-1 for ASCII, which click takes for a mistake, and writes UTF-8 past us."""
         name = super().encoding
         return "iso8859-1" if codecs.lookup(name).name == "ascii" else name
