@@ -68,10 +68,13 @@ class StoreSettings:
     folder: str = rules.path(
         "Folder of the database; empty: what systemd gives the service, else ~/.local/state/hematovision."
     )
-    keep_days: int = rules.whole(0, 0, 36_500, "Sessions that ended so many days ago are deleted; 0: never.")
-    keep_free_mb: int = rules.whole(
-        0, 0, 1_000_000, "The oldest sessions are deleted while fewer MB are free; 0: never."
+    keep_days: int = rules.whole(
+        0, 0, 36_500, "Sessions that ended so many days ago are deleted, a day after a notice; 0: never."
     )
+    keep_free_mb: int = rules.whole(
+        0, 0, 1_000_000, "The oldest sessions are deleted while fewer MB are free, likewise; 0: never."
+    )
+    keep_sessions: int = rules.whole(20, 0, 1_000_000, "The newest so many sessions are kept in any case.")
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,13 @@ def started(
     # Each is loaded only where it is wanted.
     with ExitStack() as undo:
         messages = publisher = None
+        keep = settings.store
         if camera.live and settings.mqtt.host:
             from edge.publish import Publisher, cell_messages
 
             messages = cell_messages(settings.mqtt)
         store = undo.enter_context(
-            Store(state_folder(settings), settings.store.keep_days, settings.store.keep_free_mb, messages)
+            Store(state_folder(settings), keep.keep_days, keep.keep_free_mb, keep.keep_sessions, messages)
         )
         device = Device(settings, model, store, line, camera.name, um_per_pixel, tell)
         with store.read() as reader:

@@ -420,6 +420,8 @@ class Device:
             lines.append(f"Cells that could not be stored: {stored.not_stored}.")
         if stored.error is not None:
             lines.append(f"The store: {stored.error}.")
+        if stored.warning is not None:
+            lines.append(stored.warning)
         return tuple(lines)
 
 

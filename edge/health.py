@@ -102,6 +102,8 @@ def warnings(status: DeviceStatus, health: Health) -> list[str]:
     found = []
     if status.store.not_stored:
         found.append(f"Cells that could not be stored: {status.store.not_stored}.")
+    if status.store.warning is not None:
+        found.append(status.store.warning)
     if status.messages is not None and status.messages.error is not None:
         found.append(f"Messages are not sent: {status.messages.error}.")
     if health.free_mb is not None and FULL_MB <= health.free_mb < LOW_SPACE_MB:

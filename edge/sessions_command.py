@@ -14,11 +14,12 @@ from rich.text import Text
 from edge.command_options import with_state_folder
 from edge.store import FILE_NAME, Session, back_up, open_reader, open_writer
 from edge.store.database import explained, transaction
-from edge.store.export import session_record, write_crops, write_json, write_table
+from edge.store.export import corrections_in, session_record, write_crops, write_json, write_table
 from edge.store.housekeeping import shrink
 from edge.store.reader import MAX_ID
-from edge.store.statements import delete_session
+from edge.store.statements import delete_session, save_corrections
 from hematovision.cell_classes import CELL_CLASSES, UNCLASSIFIED
+from hematovision.errors import StoreError
 from hematovision.images import shown_path
 
 # How long a deletion waits for a daemon that is writing.
@@ -50,10 +51,17 @@ def list_sessions(folder: Path, limit: int, form: str) -> None:
         table = Table()
         for heading in ("Session", "Cells"):
             table.add_column(heading, justify="right")
-        for heading in ("Sample", "Operator", "Started", "Ended", "Because"):
+        for heading in ("Sample", "Operator", "Started", "Ended", "Because", "To be deleted"):
             table.add_column(heading, overflow="fold")
         for one in found:
-            texts = (one.sample, one.operator, _local(one.started_at), _end(one), one.ended_because or "")
+            texts = (
+                one.sample,
+                one.operator,
+                _local(one.started_at),
+                _end(one),
+                one.ended_because or "",
+                one.going,
+            )
             # As Text: a name may hold what rich takes for markup.
             table.add_row(
                 str(one.id), str(reader.count_cells(one.id)), *(Text(shown_path(text)) for text in texts)
@@ -101,6 +109,7 @@ def show(folder: Path, session_id: int, form: str) -> None:
         f"Started {_local(session.started_at)}, ended: {_end(session)}"
         f"{f' ({session.ended_because})' if session.ended_because else ''}, continued {session.continued} "
         f"times, {target}.",
+        *([f"To be deleted {session.going}."] if session.going else []),
         f"Camera: {session.camera}, {session.um_per_pixel:.4g} µm per pixel.",
         f"Model: {session.model_name} ({session.model_hash[:12]}).",
         classifier_error(session.settings.get("accuracy", {})),
@@ -126,6 +135,7 @@ def show(folder: Path, session_id: int, form: str) -> None:
 def export(folder: Path, session_id: int, form: str, out: Path) -> None:
     """Write session ID to files."""
     with open_reader(folder) as reader:
+        last = corrections_in(reader, session_id, form)
         if form == "crops":
             written = write_crops(reader, session_id, out)
             click.echo(
@@ -134,9 +144,10 @@ def export(folder: Path, session_id: int, form: str, out: Path) -> None:
             )
             source = shlex.quote(f"{out}@{written.um_per_pixel:.6g}")
             click.echo(f"To learn from them: hematovision train fit {shown_path(source)} --out FOLDER")
-            return
-        (write_table if form == "csv" else write_json)(reader, session_id, out)
-        click.echo(f"{shown_path(out)}: {reader.count_cells(session_id)} cells.")
+        else:
+            (write_table if form == "csv" else write_json)(reader, session_id, out)
+            click.echo(f"{shown_path(out)}: {reader.count_cells(session_id)} cells.")
+    _save_corrections(folder, last, session_id)
 
 
 @sessions.command()
@@ -163,11 +174,30 @@ def delete(folder: Path, session_id: int, yes: bool) -> None:
 @with_state_folder
 def backup(folder: Path, target: Path) -> None:
     """Copy the whole store to the new FILE, as it is at one moment, also while a device counts."""
+    with open_reader(folder) as reader:
+        last = reader.last_correction()
     size = back_up(folder, target)
     click.echo(
         f"{shown_path(target)}: {size / 1e6:.1f} MB, checked. To restore it: stop the device, and put it"
     )
     click.echo(f"in the place of {FILE_NAME}, with {FILE_NAME}-wal and -shm, if they are there, removed.")
+    _save_corrections(folder, last)
+
+
+def _save_corrections(folder: Path, last: int, session_id: int | None = None) -> None:
+    """Record what an export or a backup holds, so that those corrections keep no session any more."""
+    if not last:
+        return
+    try:
+        with (
+            explained(folder / FILE_NAME),
+            open_writer(folder, _BUSY_S) as connection,
+            transaction(connection),
+        ):
+            save_corrections(connection, last, session_id)
+    except StoreError as error:
+        # What was asked for is done: on a disk that is read-only, nothing is deleted either.
+        click.echo(f"Not recorded in the store, which goes on keeping what was corrected: {error}", err=True)
 
 
 def _console() -> Console:

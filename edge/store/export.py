@@ -148,6 +148,16 @@ def labelled_crops(reader: Reader, session_id: int) -> Iterator[tuple[str, bytes
             yield f"{cell.label}/session{session_id}-cell{cell.id}.jpg", reader.crop(cell.id)
 
 
+def corrections_in(reader: Reader, session_id: int, form: str) -> int:
+    """The last correction, by its id, that an export begun after this holds.
+
+    ``form``: ``csv`` and ``json`` hold all. ``crops`` leave out cells that a person called unclassified;
+    where there are any, this is 0.
+    """
+    leaves_out = form == "crops" and reader.cells(session_id, UNCLASSIFIED, corrected_only=True, limit=1)
+    return 0 if leaves_out else reader.last_correction()
+
+
 def all_cells(reader: Reader, session_id: int) -> Iterator[StoredCell]:
     """The cells of a session in order, taken from the file by and by.
 

@@ -156,6 +156,10 @@ class Reader:
             for row in rows
         ]
 
+    def last_correction(self) -> int:
+        """The id of the last correction in the store; 0 where there is none."""
+        return int(self._connection.execute("SELECT coalesce(max(id), 0) FROM corrections").fetchone()[0])
+
     def events(
         self, limit: int = 100, before_id: int | None = None, session_id: int | None = None
     ) -> list[Event]:

@@ -1,5 +1,6 @@
 """What goes into the store and comes out of it. All times are UTC."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -56,6 +57,13 @@ class Session:
     end_clock_set: bool | None = None
     goes_because: str | None = None
     goes_in_h: float | None = None
+
+    @property
+    def going(self) -> str:
+        """When it is to be deleted, and why; empty where it stays."""
+        if self.goes_in_h is None:
+            return ""
+        return f"after {max(1, math.ceil(self.goes_in_h))} h more of running, {self.goes_because}"
 
 
 @dataclass(frozen=True)
@@ -133,10 +141,12 @@ class StoreCounts:
 
     ``pending``: not on the disk yet. ``stored``: on the disk, whatever happens now. ``not_stored``: lost to
     the store, for want of room in the queue or of their session. Together they are all cells given.
-    ``error``: why nothing can be written at the moment, None if it can.
+    ``error``: why nothing can be written at the moment, None if it can. ``warning``: why there is too little
+    room on the disk, and no session is deleted to make some; None where there is enough.
     """
 
     pending: int
     stored: int
     not_stored: int
     error: str | None
+    warning: str | None = None

@@ -148,6 +148,14 @@ def correct_cell(connection: sqlite3.Connection, cell_id: int, class_name: str, 
     return correction
 
 
+def save_corrections(connection: sqlite3.Connection, last: int, session_id: int | None = None) -> None:
+    """Record that corrections up to one, by its id, are in an export of a session, or in a backup of all."""
+    connection.execute(
+        "UPDATE sessions SET saved_correction = max(saved_correction, ?1) WHERE ?2 IS NULL OR id = ?2",
+        (last, session_id),
+    )
+
+
 def delete_session(connection: sqlite3.Connection, session_id: int, because: str) -> None:
     """Delete an ended session with its cells, corrections and events; an event keeps how many there were.
 

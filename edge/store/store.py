@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Self
 from edge.store import statements
 from edge.store.clock import Reading, read_clock
 from edge.store.folder_lock import FolderLock
-from edge.store.housekeeping import keep_house, measure_free_mb
+from edge.store.housekeeping import KEEP_SESSIONS, Housekeeper, measure_free_mb
 from edge.store.open_file import OpenFile
 from edge.store.reader import Reader, open_reader
 from edge.store.records import Correction, Message, NewSession, Session, StoreCounts
@@ -30,6 +31,7 @@ class Store:
         folder: the state folder, made if it is not there.
         keep_days: sessions that ended longer ago are deleted; 0 keeps them.
         keep_free_mb: the oldest ended sessions are deleted while less is free; 0 keeps them.
+        keep_sessions: so many of the newest are not, whatever these say.
         messages: what goes into the outbox, in one transaction with each cell.
         free_mb: measures the room on a folder's disk.
         clock: reads the time of day.
@@ -40,6 +42,7 @@ class Store:
         folder: Path,
         keep_days: int = 0,
         keep_free_mb: int = 0,
+        keep_sessions: int = KEEP_SESSIONS,
         messages: MessagesOf | None = None,
         free_mb: Callable[[Path], float] = measure_free_mb,
         clock: Callable[[], Reading] = read_clock,
@@ -47,9 +50,7 @@ class Store:
         self.folder = folder
         self._clock = clock
         self._messages = messages
-        self._chores = partial(
-            keep_house, folder=folder, keep_days=keep_days, keep_free_mb=keep_free_mb, free_mb=free_mb
-        )
+        self._housekeeper = Housekeeper(folder, keep_days, keep_free_mb, keep_sessions, free_mb, clock)
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
@@ -61,7 +62,7 @@ class Store:
         """
         with ExitStack() as undo:
             lock = undo.enter_context(FolderLock(self.folder))
-            self._writer = Writer(OpenFile(self.folder, lock), self._messages, self._chores)
+            self._writer = Writer(OpenFile(self.folder, lock), self._messages, self._housekeeper.keep_house)
             self._writer.start()
             undo.callback(self._writer.finish)
             self._undo = undo.pop_all()
@@ -126,6 +127,14 @@ class Store:
             partial(statements.correct_cell, cell_id=cell_id, class_name=class_name, who=who)
         )
 
+    def save_corrections(self, last: int, session_id: int) -> None:
+        """Record that a session's corrections up to one, by its id, are exported.
+
+        Raises:
+            StoreError: this cannot be stored.
+        """
+        self._writer.ask(partial(statements.save_corrections, last=last, session_id=session_id))
+
     def add_cell(self, session_id: int, cell: TrackedCell, model_hash: str) -> None:
         """Store a confirmed cell; never waits. `counts` says when it is on the disk."""
         self._writer.give(statements.new_cell(session_id, cell, model_hash))
@@ -144,7 +153,7 @@ class Store:
 
     def counts(self) -> StoreCounts:
         """What became of the cells given; its ``error`` also says that the writer has failed for good."""
-        return self._writer.counts()
+        return replace(self._writer.counts(), warning=self._housekeeper.warning)
 
     def take_notices(self) -> list[str]:
         """What happened to the file since it was last asked, a line each, for the log; it is an event too."""

@@ -10,7 +10,8 @@ from flask import Response
 from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from edge.store import Reader, Store
-from edge.store.export import csv_text, json_text, labelled_crops
+from edge.store.export import corrections_in, csv_text, json_text, labelled_crops
+from hematovision.errors import StoreError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -44,14 +45,21 @@ class Exports:
             reader.session(session_id)
         if not self._room.acquire(blocking=False):
             raise ServiceUnavailable("two downloads are under way already; try again", retry_after=10)
-        response = Response(self._read(parts, session_id), content_type=kind)
+        response = Response(self._read(parts, session_id, form), content_type=kind)
         response.call_on_close(self._room.release)
         response.headers["Content-Disposition"] = f'attachment; filename="session-{session_id}{ending}"'
         return response
 
-    def _read(self, parts: _Parts, session_id: int) -> Iterator[bytes]:
+    def _read(self, parts: _Parts, session_id: int, form: str) -> Iterator[bytes]:
         with self._store.read() as reader:
+            last = corrections_in(reader, session_id, form)
             yield from parts(reader, session_id)
+        # Only what was sent to its end is kept elsewhere.
+        try:
+            if last:
+                self._store.save_corrections(last, session_id)
+        except StoreError as error:
+            self._store.add_event("retention", f"that it was exported is not recorded: {error}", session_id)
 
 
 class _Sink(io.RawIOBase):

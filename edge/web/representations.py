@@ -102,6 +102,10 @@ def of_session(session: Session) -> JSON:
         "settings": {name: value for name, value in session.settings.items() if name != "accuracy"},
         "continued": session.continued,
         "crop_um": session.crop_um,
+        "start_clock_set": session.start_clock_set,
+        "end_clock_set": session.end_clock_set,
+        "goes_because": session.goes_because,
+        "goes_in_h": _rounded(session.goes_in_h, 2),
     }
 
 

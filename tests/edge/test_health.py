@@ -218,6 +218,13 @@ def test_cells_that_were_not_stored_are_a_warning_for_as_long_as_the_process_run
     assert warnings(status, GOOD) == ["Cells that could not be stored: 2."]
 
 
+def test_a_card_that_others_filled_is_a_warning() -> None:
+    text = "The card is full, and not by the sessions: make room on it."
+    status = replace(RUNNING, store=StoreCounts(0, 5, 0, None, text))
+    assert warnings(status, GOOD) == [text]
+    assert problems(status, GOOD) == []
+
+
 def test_a_broker_that_is_away_is_a_warning_and_no_problem() -> None:
     status = replace(RUNNING, messages=PublisherStatus(error="broker:1883: no answer within 5 s"))
     assert warnings(status, GOOD) == ["Messages are not sent: broker:1883: no answer within 5 s."]

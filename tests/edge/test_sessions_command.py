@@ -2,7 +2,9 @@
 
 import csv
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.faults.plug import some_cell
-from edge.store import NewSession, Store, open_reader
+from edge.store import FILE_NAME, NewSession, Store, open_reader
+from edge.store.housekeeping import Housekeeper
 from hematovision.cli import root
+from hematovision.errors import StoreError
 
 NEW = NewSession("slide [red]7[/red]", "Ada", "camera", "best.tflite", "ab" * 32, 0.1, 100)
 LIMIT_S = 10.0
@@ -78,6 +82,56 @@ def test_export_writes_each_form(store: Store, sessions: Sessions, tmp_path: Pat
     assert f"hematovision train fit {tmp_path / 'crops'}@0.3125 --out FOLDER" in result.output
     again = sessions("export", "1", "--format", "csv", "--out", str(tmp_path / "csv"))
     assert again.exit_code == 1 and "is there already" in again.output
+
+
+def test_a_session_that_is_to_go_is_announced(store: Store, sessions: Sessions, folder: Path) -> None:
+    assert "to make room" not in sessions("list").output
+    with closing(sqlite3.connect(folder / FILE_NAME)) as connection, connection:
+        connection.execute("UPDATE sessions SET notice = 'room', notice_s = 36000 WHERE id = 1")
+    said = "after 14 h more of running, to make room (store.keep_free_mb)"
+    assert said in sessions("list").output
+    assert f"To be deleted {said}." in sessions("show", "1").output
+    [_, first] = json.loads(sessions("list", "--format", "json").output)
+    assert first["session"]["goes_in_h"] == 14
+
+
+@pytest.mark.parametrize(
+    ("arguments", "saved"),
+    [
+        (("export", "1", "--format", "csv", "--out"), True),
+        (("export", "1", "--format", "json", "--out"), True),
+        (("export", "1", "--format", "crops", "--out"), False),
+        (("backup",), True),
+    ],
+)
+def test_corrections_in_an_export_or_a_backup_keep_the_session_no_more(
+    store: Store, sessions: Sessions, folder: Path, tmp_path: Path, arguments: tuple[str, ...], saved: bool
+) -> None:
+    def unsaved() -> bool:
+        with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
+            connection.row_factory = sqlite3.Row
+            return 1 not in Housekeeper(folder, 1, 0, keep_sessions=0).may_go(connection)
+
+    # Cells called unclassified are not among the crops.
+    store.correct(2, "unclassified", "Bo")
+    assert unsaved()
+    result = sessions(*arguments, str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    assert unsaved() is not saved
+    store.correct(3, "monocyte", "Bo")
+    assert unsaved()
+
+
+def test_an_export_is_done_though_the_store_cannot_be_written(
+    store: Store, sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("its disk is read-only")
+
+    monkeypatch.setattr("edge.sessions_command.open_writer", refuse)
+    result = sessions("export", "1", "--format", "csv", "--out", str(tmp_path / "csv"))
+    assert result.exit_code == 0 and (tmp_path / "csv").exists()
+    assert "Not recorded in the store, which goes on keeping what was corrected" in result.output
 
 
 def test_delete_asks_first(store: Store, sessions: Sessions) -> None:

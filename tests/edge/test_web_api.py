@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import re
+import sqlite3
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from http.client import HTTPConnection
 from typing import Any
@@ -18,6 +20,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from edge.device import PublisherStatus
+from edge.store import FILE_NAME
+from edge.store.housekeeping import Housekeeper
 from edge.web import create_app
 from edge.web.openapi import description
 from edge.web.server import PageServer
@@ -337,6 +341,26 @@ def test_exports_hold_every_cell(client: Client) -> None:
         assert archive.testzip() is None
         assert len(archive.namelist()) == count - unclassified
         assert decode_image(archive.read(archive.namelist()[0]), "crop").shape == (128, 128, 3)
+
+
+def test_a_whole_download_is_an_export_of_its_corrections(client: Client) -> None:
+    fed, path = client.fed, "/api/v1/sessions/1/export?format=csv"
+    with fed.store.read() as reader:
+        [cell] = reader.cells(1, limit=1)
+    fed.store.correct(cell.id, "monocyte", "Ada")
+
+    def is_kept() -> bool:
+        with closing(sqlite3.connect(fed.store.folder / FILE_NAME)) as connection:
+            return 1 not in Housekeeper(fed.store.folder, 1, 0, keep_sessions=0).may_go(connection)
+
+    app = fed.app()
+    cut_off = app.test_client().get(path)
+    next(cut_off.iter_encoded())
+    cut_off.close()
+    app.extensions["hematovision"].live.close()
+    assert is_kept()
+    client.ask("GET", path)
+    assert not is_kept()
 
 
 def test_two_downloads_at_a_time_leave_the_server_to_others(client: Client) -> None:

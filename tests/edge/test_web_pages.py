@@ -3,8 +3,9 @@
 import dataclasses
 import io
 import re
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from html import unescape
 from html.parser import HTMLParser
 from importlib import import_module
@@ -19,7 +20,7 @@ from werkzeug.test import TestResponse
 from edge.device import DeviceStatus, PublisherStatus, State
 from edge.differential import Differential, classifier_error
 from edge.health import Health
-from edge.store import NewSession, StoreCounts, StoredCell
+from edge.store import FILE_NAME, NewSession, StoreCounts, StoredCell
 from edge.web.page_text import caption, health_lines, local_time, old_note, probability, share_text
 from hematovision.errors import StoreError
 
@@ -288,6 +289,19 @@ def test_a_message_waits_for_a_person_and_is_not_taken_by_the_script_that_refres
     assert "Counting into A." not in refreshed.text
     assert "Counting into A." in operator.text("/")
     assert "Counting into A." not in operator.text("/")
+
+
+def test_a_session_that_is_to_go_is_announced(fed: FedDevice, visitor: Person) -> None:
+    session = fed.device.start_session("A", "", None)
+    fed.device.stop_session()
+    pages = ("/sessions", f"/sessions/{session.id}")
+    assert not any("to be deleted" in visitor.text(page).lower() for page in pages)
+    with closing(sqlite3.connect(fed.store.folder / FILE_NAME)) as connection, connection:
+        connection.execute("UPDATE sessions SET notice = 'age', notice_s = 3700")
+    for page in pages:
+        assert "to be deleted after 23 h more of running, past its time" in " ".join(
+            visitor.text(page).lower().split()
+        )
 
 
 # Cells
