@@ -12,10 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from hematovision.errors import ImageError
 from hematovision.regular_file import read_regular_file
+from hematovision.tiff import decode_deep, is_tiff, read_tags, to_8_bits
 
 RGBImage = NDArray[np.uint8]
 
@@ -41,6 +42,7 @@ _MARKERS_ALONE = frozenset({0x01, 0xC8, 0xD8, _END_OF_JPEG, *range(0xF0, 0xFE)})
 # A telephone's JPEG may carry some hundred, of 64 KiB. Pillow joins some kinds as they come, each time anew.
 _MAX_JPEG_SEGMENTS = 1000
 _MAX_JPEG_JUNK = 64 * 1024  # Pillow reads it byte by byte
+_PNG_BIT_DEPTH = 24  # where its byte stands
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 # What Pillow was seen to raise where a header or a file's EXIF is damaged.
@@ -53,6 +55,8 @@ _CONTROL_CHARACTERS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 # Pixels are judged below, from the header, against a limit of our own; Pillow's warning would come beside it.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Of tags that Pillow passes over; where they matter, the image is refused.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 
 
 def read_image(path: Path | str, may_be_neutral: bool = False) -> RGBImage:
@@ -84,6 +88,18 @@ def decode_image(
     """Decode the bytes of an image file; ``name`` is what messages call it. Otherwise as `read_image`."""
     if not data:
         raise ImageError(f"{name}: the file is empty; copy it again")
+    tags = read_tags(data, name) if is_tiff(data) else None
+    if tags is not None and tags.is_deep:
+        check_size(*tags.size, name, max_pixels)
+        pixels = _turned(decode_deep(data, tags, name), tags.orientation)
+    else:
+        pixels = _decode(data, name, max_pixels)
+    if is_grey(pixels) and not may_be_neutral:
+        raise _no_colour(name)
+    return np.ascontiguousarray(pixels)
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> RGBImage:
     if data.startswith(b"\xff\xd8") and data.count(_START_OF_SCAN) > _MAX_JPEG_SCANS:
         data = _without_film(data)
     if data.startswith(b"\xff\xd8") and _has_endless_header(data):
@@ -94,6 +110,8 @@ def decode_image(
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
+        if is_tiff(data):
+            raise ImageError(f"{name}: a TIFF of a form that is not read; save it as RGB, 8 bits") from error
         raise ImageError(f"{name}: not an image in a known format ({', '.join(_FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(
@@ -112,21 +130,20 @@ def decode_image(
             raise _no_colour(name)
         if image.mode not in {"RGB", "RGBA", "RGBX", "P", "PA"}:
             raise ImageError(f"{name}: colour mode {image.mode} is not read; save it as RGB")
-        deep = _has_16_bits(image)
+        # Pillow opens 16 bits a channel as 8 by cutting the low ones off.
+        deep = image.format == "PNG" and data[_PNG_BIT_DEPTH] == 16
         try:
             image.load()
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             # Neither turning nor converting makes a copy where there is nothing to turn or to convert.
             ImageOps.exif_transpose(image, in_place=True)
             rgb = image if image.mode == "RGB" else image.convert("RGB")
-            pixels = np.asarray(rgb) if not deep else None
+            if not deep:
+                return np.asarray(rgb)
         except (*_DAMAGED, MemoryError) as error:
             raise ImageError(f"{name}: damaged or cut short ({error}); copy it again") from error
-    if pixels is None:
-        del image, rgb
-        pixels = _decode_16_bits(data, name)
-    if is_grey(pixels) and not may_be_neutral:
-        raise _no_colour(name)
-    return np.ascontiguousarray(pixels)
+    del image, rgb
+    return _turned(_decode_16_bits(data, name), orientation)
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
@@ -204,21 +221,21 @@ def _no_colour(name: str) -> ImageError:
     return ImageError(f"{name}: a grey image; the stain is told by its colour, so give the colour original")
 
 
-def _has_16_bits(image: Image.Image) -> bool:
-    # Pillow opens 16-bit colour as 8-bit RGB by cutting the low byte off; the raw mode of its tile tells.
-    tiles = getattr(image, "tile", ())
-    raw_modes = (tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in tiles if tile[3])
-    return any(";16" in str(raw_mode) for raw_mode in raw_modes)
-
-
 def _decode_16_bits(data: bytes, name: str) -> RGBImage:
-    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    mode = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     if deep is None or deep.dtype != np.uint16:
         raise ImageError(
             f"{name}: 16 bits a channel in a form that is not read; save it with 8 bits a channel"
         )
-    # 65535 becomes 255 and everything between is rounded: 255 / 65535 = 1 / 257.
-    return cv2.cvtColor(cv2.convertScaleAbs(deep, alpha=1 / 257), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(to_8_bits(deep), cv2.COLOR_BGR2RGB)
+
+
+def _turned(pixels: RGBImage, orientation: int) -> RGBImage:
+    """A picture as it is to be seen, from how it lies and the number that EXIF has for that."""
+    image = Image.fromarray(pixels)
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def is_grey(pixels: RGBImage) -> bool:
