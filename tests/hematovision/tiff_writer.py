@@ -78,7 +78,7 @@ def _packed(part: NDArray[Any], form: Form) -> bytes:
     if form.predictor == 2:
         part = part.copy()
         part[:, 1:] -= part[:, :-1]  # wraps around, as it should
-    data = np.ascontiguousarray(part).astype(part.dtype.newbyteorder(form.order)).tobytes()
+    data = np.ascontiguousarray(part).astype(f"{form.order}u{part.itemsize}").tobytes()
     if form.compression == DEFLATE:
         return zlib.compress(data)
     if form.compression == LZW:
