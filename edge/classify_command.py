@@ -45,7 +45,7 @@ _OUTPUTS: dict[str, type[Output]] = {"table": CellTable, "jsonl": JsonLines, "cs
 def classify(
     paths: tuple[str, ...],
     model: str | None,
-    runtime: str,
+    runtime: str | None,
     um_per_pixel: float | None,
     blank: str | None,
     single: bool,

@@ -24,8 +24,7 @@ model_option = click.option(
 runtime_option = click.option(
     "--runtime",
     type=click.Choice((AUTO, *PACKAGES)),
-    default=AUTO,
-    help="What runs the model; auto takes the first of the others that is installed.",
+    help="What runs the model; auto, if not given, takes the first of the others that is installed.",
 )
 scale_option = click.option(
     "--um-per-pixel",
@@ -62,10 +61,10 @@ NO_SCALE = math.nan
 NOTE = "Research and teaching use; not a medical device."
 
 
-def load_classifier(model: str | None, runtime: str, opencv_threads: int, threads: int) -> Classifier:
+def load_classifier(model: str | None, runtime: str | None, opencv_threads: int, threads: int) -> Classifier:
     """The classifier of a command, and how many threads OpenCV and the interpreter may have each."""
     cv2.setNumThreads(opencv_threads)
-    return Classifier(read_model_file(model or default_model_path()), runtime, threads)
+    return Classifier(read_model_file(model or default_model_path()), runtime or AUTO, threads)
 
 
 def load_blank(path: str | None) -> BlankField | None:

@@ -22,6 +22,7 @@ from edge.runtime import AUTO, PACKAGES
 from hematovision.errors import SettingError
 from hematovision.images import shown_path
 from hematovision.regular_file import read_regular_file
+from hematovision.terminal.mistyped import decimal_comma
 
 #: Read where no other file is named.
 DEFAULT_FILE = Path("/etc/hematovision.toml")
@@ -264,6 +265,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SettingError(f"{name}: byte {error.start} is not UTF-8; save it as UTF-8") from None
     except ValueError as error:  # a whole number of thousands of digits is no TOMLDecodeError
+        for number, line in enumerate(data.decode().splitlines(), 1):
+            value = line.partition("=")[2].partition("#")[0]
+            if hint := decimal_comma(value):
+                raise SettingError(f"{name}: line {number}: {value.strip()} is no number{hint}") from None
         raise SettingError(f"{name}: not TOML: {shown_path(str(error))}") from None
     except RecursionError:
         raise SettingError(f"{name}: not TOML that is meant: nested too deeply") from None

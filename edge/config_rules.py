@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from hematovision.images import shown_path
+from hematovision.terminal.mistyped import decimal_comma, did_you_mean
 
 _MAX_TEXT, _MAX_PATH, _MAX_SHOWN = 200, 4096, 60
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
@@ -27,6 +28,7 @@ class Rule:
 
     ``longest``: that a text may be, in characters; no text has control characters. ``is_path``: of a file or
     folder. ``private``: a mistyped value may hold a password, so that messages do not show it.
+    ``choices``: the texts that it may be, where they are few.
     """
 
     kind: type
@@ -36,6 +38,7 @@ class Rule:
     longest: int = _MAX_TEXT
     is_path: bool = False
     private: bool = False
+    choices: tuple[str, ...] = ()
 
     def mistake(self, value: object) -> str | None:
         """What is wrong with a value: what it is, and what it must be; None if nothing is wrong."""
@@ -45,7 +48,13 @@ class Rule:
         if self.kind is str:
             words.append(f"one line of up to {self.longest} characters")
         may_be = f" ({', '.join(words)})" if words else ""
-        return f"{'' if self.private else f'= {_shown(value)} '}must be {_KIND_NAMES[self.kind]}{may_be}"
+        hint = ""
+        if isinstance(value, str) and self.kind in (int, float):
+            hint = decimal_comma(value, whole=self.kind is int)
+        elif isinstance(value, str) and self.choices:
+            hint = did_you_mean(value, self.choices)
+        shown = "" if self.private else f"= {_shown(value)} "
+        return f"{shown}must be {_KIND_NAMES[self.kind]}{may_be}{hint}"
 
     def stored(self, value: Any) -> object:
         """A value without a mistake, as `Settings` has it."""
@@ -101,7 +110,8 @@ def camera(words: str) -> Any:
 
 def choice(default: str, choices: tuple[str, ...], words: str) -> Any:
     """One text of a few."""
-    return _field(default, Rule(str, f"one of {', '.join(choices)}", lambda value: value in choices, words))
+    may_be = f"one of {', '.join(choices)}"
+    return _field(default, Rule(str, may_be, lambda value: value in choices, words, choices=choices))
 
 
 def whole(default: int, low: int, high: int, words: str) -> Any:

@@ -29,7 +29,7 @@ _SLIDE = "seed=3"
 @runtime_option
 @click.option("--out", metavar="DIR", help="Write two of the frames to DIR, the cells boxed and named.")
 @click.option("--timing", is_flag=True, help="Say at the end how long each step took.")
-def demo(model: str | None, runtime: str, out: str | None, timing: bool) -> None:
+def demo(model: str | None, runtime: str | None, out: str | None, timing: bool) -> None:
     """Count the cells of a drawn slide that is moved under the microscope, and end with the truth beside it.
 
     The stage dwells, pans, loses the focus, comes back to fields seen before and jumps. The slide is drawn,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hematovision.errors import MissingPartError, ModelFileError, SettingError
+from hematovision.terminal.mistyped import did_you_mean
 
 #: Name of each runtime and the package that it is, the preferred one first: on x86-64 the last wheel of
 #: tflite-runtime has no fast int8 kernels and takes ten times as long as LiteRT.
@@ -110,7 +111,8 @@ def _choose(runtime: str) -> str:
             )
         return available[0]
     if runtime not in PACKAGES:
-        raise SettingError(f"no runtime is called '{runtime}'; choose {AUTO}, {' or '.join(PACKAGES)}")
+        meant = did_you_mean(runtime, (AUTO, *PACKAGES))
+        raise SettingError(f"no runtime is called '{runtime}'; choose {AUTO}, {' or '.join(PACKAGES)}{meant}")
     if runtime not in available:
         raise MissingPartError(
             f"{runtime} is not installed; pip install {PACKAGES[runtime].replace('_', '-')}, "

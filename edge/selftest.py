@@ -55,7 +55,7 @@ class Step:
 class SelfTest:
     """The steps, in the order in which each needs those before it. All look at what is drawn anew here."""
 
-    def __init__(self, model: str | None, runtime: str) -> None:
+    def __init__(self, model: str | None, runtime: str | None) -> None:
         self._model, self._runtime = model, runtime
         self._fields: list[PhantomFrame] = []
         self._classifier: Classifier | None = None
@@ -160,7 +160,7 @@ class SelfTest:
 @click.command()
 @model_option
 @runtime_option
-def selftest(model: str | None, runtime: str) -> None:
+def selftest(model: str | None, runtime: str | None) -> None:
     """Check on a drawn slide that finder, classifier, tracker and store work here: pass or fail for each.
 
     Needs no camera and takes less than a minute. The exit status is 1 where a step fails.

@@ -8,6 +8,7 @@ import click
 from hematovision import __version__
 from hematovision.errors import HematoVisionError
 from hematovision.lazy_group import LazyCommand, LazyGroup, missing_part
+from hematovision.terminal.mistyped import explain
 from hematovision.terminal.streams import open_streams
 
 _COMMANDS = {
@@ -52,6 +53,9 @@ class _RootGroup(LazyGroup):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            explain(error)
+            raise
         except HematoVisionError as error:
             before = error.__context__
             if isinstance(before, HematoVisionError) and not error.__suppress_context__:

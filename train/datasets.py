@@ -19,6 +19,7 @@ from pathlib import Path
 from hematovision.errors import DataSetError, SettingError
 from hematovision.images import list_images
 from hematovision.optics import check_um_per_pixel
+from hematovision.terminal.mistyped import decimal_comma
 
 #: Width of a Kaggle field on the slide, from its red cells: 640 pixels of 0.083 µm; copies have 320.
 KAGGLE_ORIGINAL_UM_PER_PIXEL = 0.083
@@ -122,7 +123,8 @@ def _split_scale(source: str) -> tuple[Path, float | None]:
     except SettingError as error:
         raise SettingError(f"{source}: {error}") from error
     except ValueError as error:
-        raise SettingError(f"{source}: '{scale}' is not a number of µm per pixel") from error
+        hint = decimal_comma(scale)
+        raise SettingError(f"{source}: '{scale}' is not a number of µm per pixel{hint}") from error
 
 
 # --- the Kaggle collection ---

@@ -1,5 +1,6 @@
 """Sources of frames, one small class each behind one protocol."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from hematovision.errors import SettingError
-from hematovision.images import RGBImage
+from hematovision.images import RGBImage, shown_path
+from hematovision.terminal.mistyped import did_you_mean
 
 if TYPE_CHECKING:
     from edge.cameras.live import Limits
@@ -171,10 +173,19 @@ def open_camera(spec: str, um_per_pixel: float, limits: "Limits | None" = None) 
     if kind is None:
         # Not all of the text: a mistyped address may hold a password.
         known = ", ".join(kind.usage for kind in CAMERA_KINDS)
-        raise SettingError(f"no camera is called '{name}'; known are {known}")
+        raise SettingError(f"no camera is called '{shown_path(name)}'; known are {known}{_meant(spec)}")
     if kind.needs_argument and not argument:
         raise SettingError(f"camera '{spec}' says not which; write {kind.usage}")
     # Each is imported only where it is wanted: some need what not every machine has.
     camera_class = getattr(import_module(f"edge.cameras.{kind.module}"), kind.class_name)
     which = spec if kind.whole else argument
     return camera_class(which, um_per_pixel, limits) if kind.device else camera_class(which, um_per_pixel)
+
+
+def _meant(spec: str) -> str:
+    """What is to be asked of a text that begins with no kind of camera: whether another was meant."""
+    # Unlike Path's, these raise nothing for a path that cannot be looked at.
+    if os.path.exists(spec):  # noqa: PTH110
+        kind = "folder" if os.path.isdir(spec) else "v4l2" if spec.startswith("/dev/") else "file"  # noqa: PTH112
+        return f"; did you mean '{kind}:{shown_path(spec)}'?"
+    return did_you_mean(spec.partition(":")[0], (kind.name for kind in CAMERA_KINDS))

@@ -15,6 +15,7 @@ from hematovision.images import check_size
 from hematovision.phantom import CellInView, Microscope, PhantomFrame, Pose, Slide
 from hematovision.phantom.stage import SCENES, Scene
 from hematovision.red_cells import DISAGREEMENT
+from hematovision.terminal.mistyped import did_you_mean
 
 _OPTIONS = {
     "path": str,
@@ -86,6 +87,7 @@ class PhantomCamera(Camera):
         if self._path not in SCENES:
             raise SettingError(
                 f"{self.name}: no path is called '{self._path}'; known are {', '.join(SCENES)}"
+                f"{did_you_mean(self._path, SCENES)}"
             )
         if self._seed < 0:
             raise SettingError(f"{self.name}: seed is {self._seed}; give 0 or more")

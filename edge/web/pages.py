@@ -34,6 +34,7 @@ from edge.web.page_text import (
 from edge.web.uploads import Classified
 from hematovision.cell_classes import CELL_CLASSES, REFERENCE_SOURCE
 from hematovision.errors import HematoVisionError, StoreError
+from hematovision.terminal.mistyped import decimal_comma
 
 #: Rows of one page.
 CELLS_A_PAGE, SESSIONS_A_PAGE, EVENTS_A_PAGE = 60, 50, 50
@@ -390,5 +391,5 @@ def _number(given: MultiDict[str, str], key: str, default: Any) -> Any:
     except ValueError:
         value = float("nan")
     if not isfinite(value):
-        raise BadRequest(f"{key} is no number; write one such as 0.1")
+        raise BadRequest(f"{key} is no number{decimal_comma(text) or '; write one such as 0.1'}")
     return value

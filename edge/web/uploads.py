@@ -21,6 +21,7 @@ from hematovision.images import decode_image
 from hematovision.model_file import ModelFile
 from hematovision.optics import check_um_per_pixel
 from hematovision.red_cells import measure_red_cells, measure_scale, scale_warning
+from hematovision.terminal.mistyped import decimal_comma
 
 #: What a form without a picture may be, and what a form has beside its picture.
 MAX_FORM_BYTES = 64 * 1024
@@ -91,7 +92,9 @@ class Uploads:
         try:
             um_per_pixel = float(scale) if scale else None
         except ValueError:
-            raise BadRequest("um_per_pixel: a number such as 0.1, or nothing to measure it") from None
+            raise BadRequest(
+                f"um_per_pixel: a number such as 0.1, or nothing to measure it{decimal_comma(scale)}"
+            ) from None
         return self.classify(image.stream.read(), kind == "single", um_per_pixel)
 
     def classify(self, data: bytes, single: bool, um_per_pixel: float | None) -> Classified:
