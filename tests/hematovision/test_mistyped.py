@@ -93,7 +93,7 @@ def test_a_decimal_comma_is_named_in_the_options_of_a_camera(spec: str, hint: st
         open_camera(spec, 0.1)
 
 
-def test_a_decimal_comma_is_named_in_settings_and_data(tmp_path: Path) -> None:
+def test_a_decimal_comma_in_settings_and_data_is_named(tmp_path: Path) -> None:
     def mistake(text: str) -> str:
         path = tmp_path / "settings.toml"
         path.write_text(text, encoding="utf-8")
@@ -106,7 +106,7 @@ def test_a_decimal_comma_is_named_in_settings_and_data(tmp_path: Path) -> None:
     )
     assert "write 0.1, with a decimal point" in mistake('[camera]\num_per_pixel = "0,1"\n')
     assert "write a whole number" in mistake('[web]\nport = "8,765"\n')
-    assert "decimal" not in mistake("[camera]\num_per_pixel = 0;1\n")
+    assert "comma" not in mistake("[camera]\num_per_pixel = 0;1\n")
     assert "write 0.1, with a decimal point" in said(
         "run", "--camera", "phantom", "--set", "camera.um_per_pixel=0,1"
     )
