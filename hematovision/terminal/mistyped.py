@@ -34,7 +34,7 @@ def explain(error: click.UsageError) -> None:
     """Add to an error of the command line what was meant, where that can be told."""
     hint = _hint(error)
     if hint:
-        error.message = error.message.removesuffix(".") + hint
+        vars(error)["message"] = error.message.removesuffix(".") + hint  # which click types as final
 
 
 def _hint(error: click.UsageError) -> str:

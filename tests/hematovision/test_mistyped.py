@@ -93,7 +93,7 @@ def test_a_decimal_comma_is_named_in_the_options_of_a_camera(spec: str, hint: st
         open_camera(spec, 0.1)
 
 
-def test_a_decimal_comma_in_settings_and_data_is_named(tmp_path: Path) -> None:
+def test_settings_and_data_name_it_too(tmp_path: Path) -> None:
     def mistake(text: str) -> str:
         path = tmp_path / "settings.toml"
         path.write_text(text, encoding="utf-8")
