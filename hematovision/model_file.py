@@ -12,120 +12,43 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import os
+import stat
+import struct
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hematovision.cell_classes import CLASS_NAMES
-from hematovision.crops import CropSize
 from hematovision.errors import ModelFileError
+from hematovision.manifest import FORMAT_VERSION, MAX_MANIFEST_BYTES, Manifest, json_object
 from hematovision.regular_file import open_regular_file, read_regular_file
 
-#: Raised when a reader of this version would misread a newer file. Unknown keys within a version are refused.
-FORMAT_VERSION = 1
+__all__ = [
+    "FORMAT_VERSION",
+    "Manifest",
+    "ModelFile",
+    "file_hash",
+    "manifest_path",
+    "read_keras_manifest",
+    "read_model_file",
+    "write_atomically",
+    "write_keras_manifest",
+    "write_model_file",
+]
 
 _IDENTIFIER = b"TFL3"  # bytes 4 to 8 of a TensorFlow Lite flatbuffer
 _HEX_DIGITS = 64
 _SEAL = "sha256"
 _MAX_BYTES = 512 * 1024 * 1024
-_MAX_MANIFEST_BYTES = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a model is and how it is to be used.
-
-    ``training``, ``calibration``, ``parity`` and ``accuracy`` are records for people and reports: JSON
-    objects written by the stage of that name, empty where it has not run. The other fields steer the device.
-    """
-
-    crop: CropSize
-    #: Logits are divided by this before the softmax.
-    temperature: float
-    #: A cell whose largest calibrated probability is below this is left unclassified.
-    decline_below: float
-    classes: tuple[str, ...] = CLASS_NAMES
-    #: How the weights are stored (see ``convert.recipes``) and the runtimes that load such a file.
-    recipe: str = "keras"
-    runtimes: tuple[str, ...] = ()
-    training: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Mapping[str, Any] = field(default_factory=dict)
-    parity: Mapping[str, Any] = field(default_factory=dict)
-    accuracy: Mapping[str, Any] = field(default_factory=dict)
-    tools: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """Manifest as JSON text, indented, keys in the order of the fields."""
-        content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
-        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes, name: str) -> "Manifest":
-        """Read a manifest; ``name`` is what messages call its file.
-
-        Raises:
-            ModelFileError: it is no manifest, newer than this program, or says what cannot be.
-        """
-        try:
-            content = json.loads(text)
-        except ValueError as error:  # UnicodeDecodeError is one too
-            raise ModelFileError(
-                f"{name}: the manifest is not JSON ({error}); make the model file again"
-            ) from error
-        if not isinstance(content, dict):
-            raise ModelFileError(f"{name}: the manifest is not a JSON object; make the model file again")
-        version = content.pop("format_version", None)
-        if not isinstance(version, int) or version < 1:
-            raise ModelFileError(f"{name}: the manifest has no format version; make the model file again")
-        if version > FORMAT_VERSION:
-            raise ModelFileError(
-                f"{name}: its manifest is of format {version}, this program reads up to {FORMAT_VERSION}; "
-                "update hematovision"
-            )
-        try:
-            crop = content.pop("crop")
-            manifest = cls(
-                crop=CropSize(float(crop["side_um"]), _whole(crop["side_px"])),
-                classes=tuple(content.pop("classes")),
-                runtimes=tuple(content.pop("runtimes")),
-                temperature=float(content.pop("temperature")),
-                decline_below=float(content.pop("decline_below")),
-                **content,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(
-                f"{name}: the manifest lacks or misstates a field ({error}); make the model file again"
-            ) from error
-        manifest._check(name)
-        return manifest
-
-    def _check(self, name: str) -> None:
-        if self.classes != CLASS_NAMES:
-            raise ModelFileError(
-                f"{name}: its classes are {', '.join(map(str, self.classes))}; this program's are "
-                f"{', '.join(CLASS_NAMES)}, in that order; use a model made for them"
-            )
-        possible = {
-            "crop.side_um": 5 <= self.crop.side_um <= 100,
-            "crop.side_px": 32 <= self.crop.side_px <= 1024,
-            "temperature": 0 < self.temperature < math.inf,
-            "decline_below": 0 <= self.decline_below <= 1,
-            "recipe": isinstance(self.recipe, str),
-            **{
-                key: isinstance(getattr(self, key), dict)
-                for key in ("training", "calibration", "parity", "accuracy", "tools")
-            },
-        }
-        wrong = [key for key, right in possible.items() if not right]
-        if wrong:
-            raise ModelFileError(
-                f"{name}: the manifest's {', '.join(wrong)} cannot be; make the model file again"
-            )
+_MEMBERS = ("manifest.json", "labels.txt")
+_END = struct.Struct("<4sHHHHLLH")  # of a zip, before its comment
+_ZIP64, _ZIP64_BYTES = b"PK\6\7", 20
+_UTF8_NAME = 0x800
+# What zipfile was seen to raise where a zip is damaged.
+_NO_ZIP = (zipfile.BadZipFile, OSError, ValueError, LookupError, RuntimeError, EOFError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -162,17 +85,55 @@ def read_model_file(path: Path | str) -> ModelFile:
                 "make it with hematovision convert, or copy it again"
             )
         raise ModelFileError(f"{path}: damaged or edited: its SHA-256 does not match; copy it again")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            flatbuffer = data[: min(entry.header_offset for entry in archive.infolist())]
-            text = archive.read("manifest.json")
-            labels = archive.read("labels.txt").decode().splitlines()
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ModelFileError(f"{path}: its manifest cannot be read ({error}); make the file again") from error
+    flatbuffer, text, labels = _unpacked(data, path)
     manifest = Manifest.from_json(text, str(path))
-    if tuple(labels) != manifest.classes:
+    if tuple(labels.decode(errors="replace").splitlines()) != manifest.classes:
         raise ModelFileError(f"{path}: labels.txt and the manifest name other classes; make the file again")
     return ModelFile(path, flatbuffer, manifest, hashlib.sha256(flatbuffer).hexdigest())
+
+
+def _unpacked(data: bytes, path: Path) -> tuple[bytes, bytes, bytes]:
+    """The flatbuffer, manifest and labels of a sealed file; its zip is one as `write_model_file` makes it."""
+    try:
+        _check_end(data)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            for entry in entries:
+                _check_member(entry)
+            if sorted(entry.filename for entry in entries) != sorted(_MEMBERS):
+                raise ValueError(f"it holds other files than {' and '.join(_MEMBERS)}, or one twice")
+            start = min(entry.header_offset for entry in entries)
+            if start <= len(_IDENTIFIER):
+                raise ValueError("it begins before the model ends")
+            return data[:start], archive.read("manifest.json"), archive.read("labels.txt")
+    except _NO_ZIP as error:
+        raise ModelFileError(f"{path}: its manifest cannot be read ({error}); make the file again") from error
+
+
+def _check_end(data: bytes) -> None:
+    """Raise `ValueError` where the end of the zip does not say that it holds two members."""
+    end = data[-_HEX_DIGITS - _END.size : -_HEX_DIGITS]
+    before = data[-_HEX_DIGITS - _END.size - _ZIP64_BYTES :]
+    if len(end) < _END.size or before.startswith(_ZIP64):
+        raise ValueError("its zip does not end as one of a model file")
+    signature, disk, disk_of_directory, here, members, _, _, comment = _END.unpack(end)
+    if (signature, disk, disk_of_directory, comment) != (b"PK\5\6", 0, 0, _HEX_DIGITS):
+        raise ValueError("its zip does not end as one of a model file")
+    if here != members or members != len(_MEMBERS):
+        raise ValueError(f"it holds {members} files, not {len(_MEMBERS)}")
+
+
+def _check_member(entry: zipfile.ZipInfo) -> None:
+    """Raise `ValueError` for a member that `write_model_file` does not write."""
+    mode = entry.external_attr >> 16
+    if entry.is_dir() or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        raise ValueError("a member of it is a folder, link or device")
+    if entry.flag_bits & ~_UTF8_NAME:
+        raise ValueError("a member of it is encrypted, or stored in another way than model files are")
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("a member of it is compressed")
+    if entry.file_size != entry.compress_size or entry.file_size > MAX_MANIFEST_BYTES:
+        raise ValueError(f"a member of it states a size of {entry.file_size:,} bytes")
 
 
 def write_model_file(path: Path | str, flatbuffer: bytes, manifest: Manifest) -> None:
@@ -212,7 +173,7 @@ def read_keras_manifest(keras_path: Path | str) -> Manifest:
     """
     path = manifest_path(keras_path)
     try:
-        text = read_regular_file(path, _MAX_MANIFEST_BYTES)
+        text = read_regular_file(path, MAX_MANIFEST_BYTES)
         model_hash = file_hash(Path(keras_path))
     except OSError as error:
         raise ModelFileError(
@@ -240,11 +201,10 @@ def write_keras_manifest(keras_path: Path | str, manifest: Manifest) -> None:
 
 def _unsealed(text: bytes, path: Path) -> str:
     """The manifest of a sealed file, or `ModelFileError` where it was edited."""
-    try:
-        content = json.loads(text)
-        seal = content.pop(_SEAL)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path}: not a manifest that train fit wrote; copy it again") from error
+    content = json_object(text, str(path))
+    seal = content.pop(_SEAL, None)
+    if seal is None:
+        raise ModelFileError(f"{path}: not a manifest that train fit wrote; copy it again")
     if seal != _seal(content):
         raise ModelFileError(f"{path}: damaged or edited: its SHA-256 does not match; copy it again")
     return json.dumps(content)

@@ -139,10 +139,13 @@ def messages_line(status: DeviceStatus) -> tuple[str, str]:
 def model_lines(model: ModelFile) -> list[tuple[str, str]]:
     """The model's card, less its measured accuracy."""
     manifest = model.manifest
-    learnt = [
-        f"{one['name']} ({count(sum(one['training'].values()))} cells)"
-        for one in manifest.training.get("data", ())
-    ]
+    try:
+        learnt = [
+            f"{one['name']} ({count(sum(one['training'].values()))} cells)"
+            for one in manifest.training.get("data", ())
+        ]
+    except (KeyError, TypeError, AttributeError, ValueError):
+        learnt = ["recorded in another form than this program's"]
     return [
         ("File", model.path.name),
         ("SHA-256", model.model_hash),

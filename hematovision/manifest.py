@@ -1,0 +1,260 @@
+"""The manifest of a model: what the model is and how it is to be used, as JSON that is checked key by key.
+
+What is accepted can be worked with: probabilities are finite and sum to 1 whatever the logits, and the
+measured accuracy is in the form that reports and the page read.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hematovision.cell_classes import CLASS_NAMES
+from hematovision.crops import CropSize
+from hematovision.errors import ModelFileError
+
+#: Raised when a reader of this version would misread a newer file. Unknown keys within a version are refused.
+FORMAT_VERSION = 1
+#: Those of real models have some tens of kilobytes.
+MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+
+_MAX_DEPTH = 32
+_MAX_WHOLE = 2**53  # beyond, JSON's readers disagree
+_MAX_NAMES, _MAX_NAME = 32, 100
+# hematovision train looks for a temperature from 0.05 to 20.
+_RANGES = {
+    "crop.side_um": (5, 100),
+    "crop.side_px": (32, 1024),
+    "temperature": (0.01, 100),
+    "decline_below": (0, 1),
+}
+_RECORDS = ("training", "calibration", "parity", "accuracy", "tools")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model is and how it is to be used.
+
+    ``training``, ``calibration``, ``parity`` and ``accuracy`` are records for people and reports: JSON
+    objects written by the stage of that name, empty where it has not run. The other fields steer the device.
+    """
+
+    crop: CropSize
+    #: Logits are divided by this before the softmax.
+    temperature: float
+    #: A cell whose largest calibrated probability is below this is left unclassified.
+    decline_below: float
+    classes: tuple[str, ...] = CLASS_NAMES
+    #: How the weights are stored (see ``convert.recipes``) and the runtimes that load such a file.
+    recipe: str = "keras"
+    runtimes: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Manifest as JSON text, indented, keys in the order of the fields."""
+        content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, name: str) -> "Manifest":
+        """Read a manifest; ``name`` is what messages call its file.
+
+        Raises:
+            ModelFileError: it is no manifest, newer than this program, or says what cannot be.
+        """
+        content = json_object(text, name)
+        version = content.pop("format_version", None)
+        if type(version) is not int or version < 1:
+            raise ModelFileError(f"{name}: the manifest has no format version; make the model file again")
+        if version > FORMAT_VERSION:
+            raise ModelFileError(
+                f"{name}: its manifest is of format {version}, this program reads up to {FORMAT_VERSION}; "
+                "update hematovision"
+            )
+        try:
+            _check_known(content)
+            _check_records(content)
+            manifest = cls(
+                crop=_crop(content.pop("crop")),
+                temperature=_number(content, "temperature"),
+                decline_below=_number(content, "decline_below"),
+                classes=_names(content, "classes"),
+                runtimes=_names(content, "runtimes"),
+                **content,
+            )
+        except (KeyError, TypeError) as error:
+            raise ModelFileError(
+                f"{name}: the manifest lacks or misstates a field ({error}); make the model file again"
+            ) from error
+        manifest._check(name)
+        return manifest
+
+    def _check(self, name: str) -> None:
+        if self.classes != CLASS_NAMES:
+            raise ModelFileError(
+                f"{name}: its classes are {', '.join(map(_shown, self.classes))}; this program's are "
+                f"{', '.join(CLASS_NAMES)}, in that order; use a model made for them"
+            )
+        values = {
+            "crop.side_um": self.crop.side_um,
+            "crop.side_px": self.crop.side_px,
+            "temperature": self.temperature,
+            "decline_below": self.decline_below,
+        }
+        for key, (least, most) in _RANGES.items():
+            if not least <= values[key] <= most:
+                raise ModelFileError(
+                    f"{name}: the manifest's {key} cannot be {values[key]} (it is from {least} to {most}); "
+                    "make the model file again"
+                )
+
+
+def json_object(text: str | bytes, name: str) -> dict[str, Any]:
+    """Read a manifest's JSON: an object in UTF-8 with each key once, of numbers and text that can be used.
+
+    Raises:
+        ModelFileError: it is none, or nested too deeply.
+    """
+    try:
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise ValueError(f"more than {MAX_MANIFEST_BYTES:,} bytes")
+        content = json.loads(
+            text.decode() if isinstance(text, bytes) else text,
+            object_pairs_hook=_unrepeated,
+            parse_float=_finite,
+            parse_constant=_no_constant,
+        )
+        _check_plain(content, _MAX_DEPTH)
+    except RecursionError:
+        raise ModelFileError(
+            f"{name}: the manifest is not JSON that is meant: nested too deeply; make the model file again"
+        ) from None
+    except ValueError as error:  # UnicodeDecodeError is one too
+        raise ModelFileError(
+            f"{name}: the manifest is not JSON that can be used ({error}); make the model file again"
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelFileError(f"{name}: the manifest is not a JSON object; make the model file again")
+    return content
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {_shown(twice)} stands there twice")
+    return content
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:_MAX_NAME]} is beyond all numbers")
+    return value
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a number")
+
+
+def _check_plain(value: object, depth: int) -> None:
+    """Raise `ValueError` for what cannot be written down again, and `RecursionError` where nested deeper."""
+    if depth == 0:
+        raise RecursionError
+    if isinstance(value, str):
+        value.encode()  # an escape may stand for half a character
+    elif isinstance(value, int) and abs(value) > _MAX_WHOLE:
+        raise ValueError("a whole number larger than any count")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            key.encode()
+            _check_plain(inner, depth - 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(inner, depth - 1)
+
+
+def _crop(content: object) -> CropSize:
+    if not isinstance(content, dict) or content.keys() != {"side_um", "side_px"}:
+        raise TypeError("crop is not side_um and side_px")
+    if type(content["side_px"]) is not int:
+        raise TypeError(f"crop.side_px: {_shown(content['side_px'])} is not a whole number")
+    return CropSize(_number(content, "side_um"), content["side_px"])
+
+
+def _number(content: dict[str, Any], key: str) -> float:
+    value = content.pop(key)
+    if type(value) not in (int, float):  # True is no number
+        raise TypeError(f"{key}: {_shown(value)} is not a number")
+    return float(value)
+
+
+def _names(content: dict[str, Any], key: str) -> tuple[str, ...]:
+    values = content.pop(key)
+    if not isinstance(values, list) or len(values) > _MAX_NAMES or not all(map(_is_name, values)):
+        raise TypeError(f"{key}: {_shown(values)} is not a list of names")
+    return tuple(values)
+
+
+def _check_known(content: Mapping[str, Any]) -> None:
+    unknown = sorted(content.keys() - {one.name for one in dataclasses.fields(Manifest)})
+    if unknown:
+        raise TypeError(f"there is no {_shown(unknown[0])}")
+
+
+def _check_records(content: Mapping[str, Any]) -> None:
+    if not _is_name(content.get("recipe", "keras")):
+        raise TypeError(f"recipe: {_shown(content['recipe'])} is not a name")
+    for key in _RECORDS:
+        if not isinstance(content.get(key, {}), dict):
+            raise TypeError(f"{key} cannot be {_shown(content[key])}")
+    for tool, version in content.get("tools", {}).items():
+        if not _is_name(tool) or not _is_name(version):
+            raise TypeError(f"tools: {_shown(tool)} of version {_shown(version)}")
+    sets = content.get("accuracy", {}).get("sets", [])
+    if not isinstance(sets, list) or not all(map(_is_measured, sets)):
+        raise TypeError("accuracy: its sets are not as hematovision train evaluate --write records them")
+
+
+def _is_measured(entry: object) -> bool:
+    """Whether this is what was measured on one data set, with numbers that can be."""
+    if not isinstance(entry, dict) or not _is_name(entry.get("name")):
+        return False
+    shares = [entry.get(key) for key in ("accuracy", "low", "high")] + [entry.get("coverage", 1)]
+    if not _are_counts(entry, ("cells", "originals")) or not all(map(_is_share, shares)):
+        return False
+    return "named" not in entry or _is_named(entry["named"])
+
+
+def _is_named(rows: object) -> bool:
+    """Whether these are the names given to the cells of each class, to no more cells than there were."""
+    return isinstance(rows, dict) and all(
+        isinstance(row := rows.get(truth), dict)
+        and _are_counts(row, ("cells", "originals", *CLASS_NAMES))
+        and sum(row[name] for name in CLASS_NAMES) <= row["cells"]
+        for truth in CLASS_NAMES
+    )
+
+
+def _are_counts(content: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    return all(type(content.get(key)) is int and content[key] >= 0 for key in keys)
+
+
+def _is_share(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= _MAX_NAME
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}…"
