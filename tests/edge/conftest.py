@@ -1,87 +1,30 @@
-"""A tiny real network on the network's contract: it names a crop by its mean colour."""
+"""A tiny real network in a model file, and the classifier that runs it."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tensorflow as tf
-from numpy.typing import NDArray
 
 from edge.classifier import Classifier
 from hematovision.crops import CropSize
 from hematovision.model_file import Manifest, read_model_file, write_model_file
-
-SIDE = 32
-# Red, green and blue (each -1 to 1, its mean over the crop) to neutrophil, eosinophil, monocyte, lymphocyte:
-# white is a neutrophil, red an eosinophil, green a monocyte, blue a lymphocyte; grey is none of them.
-WEIGHTS = np.array([[2, 4, -4, -4], [2, -4, 4, -4], [2, -4, -4, 4]], np.float32)
-
-
-def convert(
-    numbers: type = np.int8,
-    classes: int = 4,
-    darkest: int = 0,
-    brightest: int = 255,
-    offset: float = 0.0,
-    needs_tensorflow: bool = False,
-) -> bytes:
-    """The network as a flatbuffer, its input and output of type ``numbers``."""
-
-    def network(crop: tf.Tensor) -> tf.Tensor:
-        color = tf.reduce_mean(crop / 127.5 - 1, axis=[1, 2])
-        logits = tf.matmul(color, WEIGHTS[:, :classes]) + offset
-        # An operation that no runtime without TensorFlow has.
-        return tf.math.special.bessel_j0(logits) if needs_tensorflow else logits
-
-    module = tf.Module()
-    module.network = tf.function(network, input_signature=[tf.TensorSpec((1, SIDE, SIDE, 3), tf.float32)])
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.network.get_concrete_function()], module
-    )
-    if numbers is not np.float32:
-        levels = np.linspace(darkest, brightest, 4)
-        samples = [np.full((1, SIDE, SIDE, 3), level, np.float32) for level in levels]
-        for channel in range(3):
-            samples.append(np.full((1, SIDE, SIDE, 3), darkest, np.float32))
-            samples[-1][..., channel] = brightest
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([sample] for sample in samples)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(numbers)
-    converter.allow_custom_ops = needs_tensorflow
-    return bytes(converter.convert())
-
-
-def expected_logits(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the network computes: (n, SIDE, SIDE, 3) to (n, 4)."""
-    return (crops.astype(np.float32).mean(axis=(1, 2)) / 127.5 - 1) @ WEIGHTS
-
-
-@pytest.fixture(scope="session", name="convert")
-def _convert() -> Callable[..., bytes]:
-    return convert
-
-
-@pytest.fixture(scope="session", name="expected_logits")
-def _expected_logits() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    return expected_logits
+from tests.edge.tiny_models.network import SIDE, flatbuffer
 
 
 @pytest.fixture(scope="session")
 def int8_flatbuffer() -> bytes:
-    return convert()
+    return flatbuffer("int8")
+
+
+@pytest.fixture(scope="session")
+def float32_flatbuffer() -> bytes:
+    return flatbuffer("float32")
 
 
 @pytest.fixture(scope="session")
 def unrunnable_flatbuffer() -> bytes:
     """A whole flatbuffer that the runtimes of a device cannot run."""
-    return convert(numbers=np.float32, needs_tensorflow=True)
-
-
-@pytest.fixture(scope="session")
-def float32_flatbuffer() -> bytes:
-    return convert(numbers=np.float32)
+    return flatbuffer("float32-unrunnable")
 
 
 ModelMaker = Callable[..., Path]

@@ -14,11 +14,10 @@ from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.crops import CropSize
 from hematovision.errors import ImageError, ModelFileError
 from hematovision.model_file import read_model_file
+from tests.edge.tiny_models.network import SIDE, expected_logits, flatbuffer
 
 ModelMaker = Callable[..., Path]
-Convert = Callable[..., bytes]
 
-SIDE = 32
 COLORS = {
     "neutrophil": (255, 255, 255),
     "eosinophil": (255, 0, 0),
@@ -45,12 +44,11 @@ def test_int8_and_float32_files_get_the_same_logits_from_the_same_crops(
     make_model: ModelMaker,
     int8_flatbuffer: bytes,
     float32_flatbuffer: bytes,
-    expected_logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
 ) -> None:
     crops = np.random.default_rng(1).integers(0, 256, (20, SIDE, SIDE, 3), np.uint8)
     crops[:, :, :, 0] //= np.arange(1, 21, dtype=np.uint8)[:, None, None]
-    for flatbuffer, tolerance in ((float32_flatbuffer, 1e-4), (int8_flatbuffer, 0.15)):
-        classifier = Classifier(read_model_file(make_model(flatbuffer)), runtime)
+    for network, tolerance in ((float32_flatbuffer, 1e-4), (int8_flatbuffer, 0.15)):
+        classifier = Classifier(read_model_file(make_model(network)), runtime)
         np.testing.assert_allclose(classifier.logits(crops), expected_logits(crops), atol=tolerance)
 
 
@@ -123,21 +121,20 @@ def test_another_shape_channel_count_or_type_is_an_error(classifier: Classifier,
         classifier.logits(crops)
 
 
-def test_an_int8_input_of_another_scale_is_refused(make_model: ModelMaker, convert: Convert) -> None:
-    # Calibrated on crops without black and white, the converter gives other numbers than 1 and -128.
-    path = make_model(convert(darkest=20, brightest=230))
+def test_an_int8_input_of_another_scale_is_refused(make_model: ModelMaker) -> None:
+    path = make_model(flatbuffer("int8-other-scale"))
     with pytest.raises(ModelFileError, match=r"int8 input has scale and zero point .* convert"):
         Classifier(read_model_file(path))
 
 
-def test_a_uint8_input_is_refused(make_model: ModelMaker, convert: Convert) -> None:
+def test_a_uint8_input_is_refused(make_model: ModelMaker) -> None:
     with pytest.raises(ModelFileError, match=r"input is .* uint8"):
-        Classifier(read_model_file(make_model(convert(numbers=np.uint8))))
+        Classifier(read_model_file(make_model(flatbuffer("uint8"))))
 
 
-def test_another_number_of_outputs_is_refused(make_model: ModelMaker, convert: Convert) -> None:
+def test_another_number_of_outputs_is_refused(make_model: ModelMaker) -> None:
     with pytest.raises(ModelFileError, match=r"output is \(1, 3\) int8, not \(1, 4\)"):
-        Classifier(read_model_file(make_model(convert(classes=3))))
+        Classifier(read_model_file(make_model(flatbuffer("int8-three-classes"))))
 
 
 def test_another_crop_size_than_the_manifests_is_refused(
@@ -158,10 +155,8 @@ def test_a_model_that_the_runtime_cannot_load_names_the_file_and_its_runtimes(
         Classifier(read_model_file(path))
 
 
-def test_an_output_that_is_no_number_is_an_error_not_a_prediction(
-    make_model: ModelMaker, convert: Convert
-) -> None:
-    classifier = Classifier(read_model_file(make_model(convert(numbers=np.float32, offset=np.nan))))
+def test_an_output_that_is_no_number_is_an_error_not_a_prediction(make_model: ModelMaker) -> None:
+    classifier = Classifier(read_model_file(make_model(flatbuffer("float32-nan"))))
     with pytest.raises(ModelFileError, match="not a finite number"):
         classifier.predict(crops_of((10, 20, 30)))
 
