@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV_FLAGS := $(shell grep -qs "Raspberry Pi" /proc/device-tree/model && echo --system-site-packages)
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test bench lint format typecheck clean
+.PHONY: demo test bench lint format typecheck audit clean
 
 demo: .venv-edge/installed  ## the device on a drawn smear; no TensorFlow, no camera
 	.venv-edge/bin/hematovision demo
@@ -26,6 +26,9 @@ format: .venv/installed
 typecheck: .venv/installed
 	.venv/bin/mypy
 
+audit: .venv/installed .venv-audit/installed  ## published faults of what is installed
+	.venv/bin/python .ci/audit.py .venv-audit/bin/pip-audit .venv/lib/python3*/site-packages
+
 .venv-edge/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV_FLAGS) .venv-edge
 	.venv-edge/bin/python $(PIP_INSTALL) --editable '.[edge]'
@@ -36,5 +39,11 @@ typecheck: .venv/installed
 	.venv/bin/python $(PIP_INSTALL) --editable '.[edge,train,bench,dev]'
 	touch $@
 
+# An environment of its own: what pip-audit needs is neither to be audited nor to hold back what is.
+.venv-audit/installed:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python $(PIP_INSTALL) 'pip-audit>=2.7'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-edge build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-edge .venv-audit build *.egg-info .mypy_cache .ruff_cache .pytest_cache
