@@ -1,5 +1,7 @@
 """The files that the device's tests run are what their script makes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from tests.edge.tiny_models.network import FOLDER, SIDE, flatbuffer
 CROPS = np.random.default_rng(1).integers(0, 256, (20, 1, SIDE, SIDE, 3), np.uint8)
 
 
-def run(network: bytes) -> tuple[list[tuple[object, ...]], np.ndarray]:
+def run(network: bytes) -> tuple[list[Any], np.ndarray]:
     """Types, shapes, scales and zero points of input and output, and the output for each of the crops."""
     interpreter = load_interpreter(network, threads=1).interpreter
     (given,), (got,) = interpreter.get_input_details(), interpreter.get_output_details()
