@@ -291,6 +291,7 @@ class Writer(Thread):
             return
         if done is not None:
             self._gone = False
+            self._chore = None  # its file was closed
             self._say(done)
 
     def _write_items(self, everything: bool) -> None:

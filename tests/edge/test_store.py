@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -125,6 +125,31 @@ def test_cells_are_counted_as_stored_only_when_another_process_finds_them(folder
         assert all(seen)
         assert store.flush(LIMIT_S)
         assert store.counts() == StoreCounts(0, 200, 0, None)
+
+
+def test_a_round_of_housekeeping_begins_anew_where_the_file_was_put_back_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "LOOK_S", 0.02)
+
+    def endless(connection: sqlite3.Connection) -> Iterator[None]:
+        while True:
+            connection.execute("SELECT count(*) FROM sessions").fetchone()
+            yield
+            time.sleep(0.001)
+
+    store = Store(folder)
+    monkeypatch.setattr(store._housekeeper, "keep_house", endless)
+    with store:
+        session = store.start_session(NEW)
+        (folder / FILE_NAME).unlink()
+        end = time.monotonic() + LIMIT_S
+        while not (folder / FILE_NAME).exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        add_cells(store, session.id, 5)
+        assert store.flush(LIMIT_S)
+        assert not store.failed
 
 
 def test_leaving_stores_what_was_given(folder: Path) -> None:
