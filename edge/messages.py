@@ -2,7 +2,9 @@
 
 Below the setting ``mqtt.topic`` and the name of the device:
 
-- ``cells``: a message for each confirmed cell, as it was classified;
+- ``cells``: a message for each confirmed cell, and another each time that a person corrects it. ``session``
+  and ``number`` say which cell it is, ``label`` what it counts as, ``classified_as`` what the classifier
+  said, ``corrected`` what a person said last, null at first;
 - ``differential``: the counts of the open session, as classified; retained;
 - ``health``: what the camera and the machine are doing; retained;
 - ``status``: ``online`` or ``offline``; retained.
@@ -79,18 +81,21 @@ def cell_messages(settings: MqttSettings) -> Callable[[StoredCell], Sequence[Mes
 
 
 def cell_message(topics: Topics, cell: StoredCell) -> Message:
-    """A confirmed cell: position in µm within its area, probability of each class."""
+    """A confirmed cell, as it counts now: position in µm within its area, probability of each class."""
     confirmed_at = _iso(cell.confirmed_at)
+    # With the time, since a database that is begun anew numbers its sessions from 1 again.
+    name = f"{topics.device}/{cell.session_id}/{cell.number}/{confirmed_at}"
     return _message(
         topics.cells,
         {
-            # With the time, since a database that is begun anew numbers its sessions from 1 again.
-            "id": f"{topics.device}/{cell.session_id}/{cell.number}/{confirmed_at}",
+            "id": name if cell.corrected is None else f"{name}/{_iso(datetime.now(UTC))}",
             "session": cell.session_id,
             "number": cell.number,
             "first_seen": _iso(cell.first_seen),
             "confirmed_at": confirmed_at,
-            "class": cell.class_name,
+            "label": cell.label,
+            "classified_as": cell.class_name,
+            "corrected": cell.corrected,
             "probabilities": {
                 name: round(probability, 4)
                 for name, probability in zip(CLASS_NAMES, cell.probabilities, strict=True)

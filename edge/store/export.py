@@ -29,8 +29,17 @@ JSON = dict[str, Any]
 
 _PAGE = 500
 _COLUMNS = (
-    *("session", "sample", "operator", "cell", "number", "area", "x_um", "y_um", "label", "class"),
-    *("probability", *CLASS_NAMES, "corrected", "corrected_by", "corrected_at", "looks", "focus"),
+    *("session", "sample", "operator", "cell", "number", "area", "x_um", "y_um", "label"),
+    *(
+        "classified_as",
+        "probability",
+        *CLASS_NAMES,
+        "corrected",
+        "corrected_by",
+        "corrected_at",
+        "looks",
+        "focus",
+    ),
     *("first_seen", "confirmed_at", "model_hash"),
 )
 # A spreadsheet takes a text that begins so for a formula, and carries it out (CWE-1236). Where lists are
@@ -54,8 +63,9 @@ class LabelledCrops:
 def csv_text(reader: Reader, session_id: int) -> Iterator[str]:
     """A session's cells as CSV, piece by piece: a header and a row for every cell.
 
-    ``class`` is what the classifier said, ``label`` what a person made of it, if one did. What a spreadsheet
-    would take for a formula in a text from people has an apostrophe before it.
+    ``label`` is what the cell counts as: a person's word, if there is one; ``classified_as`` what the
+    classifier said. What a spreadsheet would take for a formula in a text from people has an apostrophe
+    before it.
 
     Raises:
         NotStoredError: there is no such session.
@@ -77,7 +87,7 @@ def csv_text(reader: Reader, session_id: int) -> Iterator[str]:
             "x_um": round(cell.position_um[0], 2),
             "y_um": round(cell.position_um[1], 2),
             "label": cell.label,
-            "class": cell.class_name,
+            "classified_as": cell.class_name,
             "probability": round(cell.probability, 4),
             **{name: round(value, 4) for name, value in zip(CLASS_NAMES, cell.probabilities, strict=True)},
             "corrected": cell.corrected,
@@ -275,7 +285,7 @@ def _cell_record(cell: StoredCell) -> JSON:
         "area": cell.area,
         "position_um": [round(value, 2) for value in cell.position_um],
         "label": cell.label,
-        "class": cell.class_name,
+        "classified_as": cell.class_name,
         "corrected": cell.corrected,
         "probabilities": {
             name: round(value, 4) for name, value in zip(CLASS_NAMES, cell.probabilities, strict=True)

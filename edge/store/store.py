@@ -1,5 +1,6 @@
 """The daemon's side of the store."""
 
+import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -32,7 +33,7 @@ class Store:
         keep_days: sessions that ended longer ago are deleted; 0 keeps them.
         keep_free_mb: the oldest ended sessions are deleted while less is free; 0 keeps them.
         keep_sessions: so many of the newest are not, whatever these say.
-        messages: what goes into the outbox, in one transaction with each cell.
+        messages: what goes into the outbox, in one transaction with each cell and each correction of one.
         free_mb: measures the room on a folder's disk.
         clock: reads the time of day.
     """
@@ -123,9 +124,15 @@ class Store:
             NotStoredError: there is no such cell.
             StoreError: this cannot be stored.
         """
-        return self._writer.ask(
-            partial(statements.correct_cell, cell_id=cell_id, class_name=class_name, who=who)
-        )
+
+        def work(connection: sqlite3.Connection) -> Correction:
+            correction = statements.correct_cell(connection, cell_id, class_name, who)
+            cell = Reader(connection).cell(cell_id)
+            for message in self._messages(cell) if self._messages else ():
+                statements.insert_message(connection, message)
+            return correction
+
+        return self._writer.ask(work)
 
     def save_corrections(self, last: int, session_id: int) -> None:
         """Record that a session's corrections up to one, by its id, are exported.

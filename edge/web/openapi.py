@@ -5,11 +5,12 @@ from typing import Any
 from edge.device import State
 from edge.differential import TARGETS
 from edge.web.auth import CSRF_HEADER, MAX_WHO
-from hematovision import __version__
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 
 JSON = dict[str, Any]
 
+#: Of this description: the first number rises where a field goes or means something else.
+API_VERSION = "2.0"
 #: What a cell may be called.
 LABELS = (*CLASS_NAMES, UNCLASSIFIED)
 #: Rows of one answer, sessions side by side.
@@ -81,7 +82,7 @@ _CELL = {
     "number": _WHOLE,
     "area": _WHOLE,
     "position_um": _PAIR,
-    "class": _LABEL,
+    "label": _LABEL,
     "classified_as": _LABEL,
     "corrected": _or_null(_LABEL),
     **_PROBABILITIES,
@@ -197,7 +198,7 @@ _SCHEMAS: JSON = {
         warning=_or_null(_TEXT),
         cells=_list(
             _object(
-                **{"class": _LABEL},
+                classified_as=_LABEL,
                 **_PROBABILITIES,
                 declined_because=_or_null(_TEXT),
                 box={"type": "array", "items": _NUMBER, "minItems": 4, "maxItems": 4},
@@ -396,10 +397,11 @@ def description(cookie: str) -> JSON:
         "openapi": "3.1.0",
         "info": {
             "title": "HematoVision",
-            "version": __version__,
+            "version": API_VERSION,
             "description": "A leukocyte differential, counted live. Research and teaching use; not a medical "
             "device. Times are UTC, shares per cent, lengths µm. What changes something takes a sign-in or "
-            f"the token; with a sign-in's cookie also the header {CSRF_HEADER}.",
+            f"the token; with a sign-in's cookie also the header {CSRF_HEADER}. A cell's `label` is what it "
+            "counts as, `classified_as` what the classifier said; its `class` went with version 2.",
         },
         "security": [*_KNOWN, {}],
         "paths": _PATHS,

@@ -110,14 +110,14 @@ def of_session(session: Session) -> JSON:
 
 
 def of_cell(cell: StoredCell) -> JSON:
-    """A confirmed cell. ``class`` is what it counts as: the correction, or else what it was classified as."""
+    """A confirmed cell. ``label`` is what it counts as: the correction, or else what it was classified as."""
     return {
         "id": cell.id,
         "session_id": cell.session_id,
         "number": cell.number,
         "area": cell.area,
         "position_um": [round(value, 1) for value in cell.position_um],
-        "class": cell.label,
+        "label": cell.label,
         "classified_as": cell.class_name,
         "corrected": cell.corrected,
         **_of_probabilities(cell.probabilities),
@@ -223,7 +223,7 @@ def _of_share(share: Share) -> JSON:
 
 def _of_prediction(prediction: Prediction) -> JSON:
     return {
-        "class": prediction.class_name,
+        "classified_as": prediction.class_name,
         **_of_probabilities(prediction.probabilities),
         "declined_because": prediction.declined_because,
     }

@@ -17,6 +17,7 @@ from edge.config import Settings, StoreSettings, WebSettings
 from edge.device import Device, State
 from edge.pipeline import Line, StillLine
 from edge.store import Store
+from edge.store.writer import MessagesOf
 from edge.token import new_token
 from edge.web import create_app
 from edge.web.server import PageServer
@@ -90,13 +91,16 @@ def places() -> Sequence[Frame]:
 
 @contextmanager
 def fed_device(
-    folder: Path, line_class: type[Line] = StillLine, host: str = "127.0.0.1"
+    folder: Path,
+    line_class: type[Line] = StillLine,
+    host: str = "127.0.0.1",
+    messages: MessagesOf | None = None,
 ) -> Iterator[FedDevice]:
     """A running device that keeps its state in a folder; no session is open."""
     settings = Settings(store=StoreSettings(folder=str(folder)), web=WebSettings(host=host))
     model = read_model_file(default_model_path())
     line = line_class(Classifier(model, threads=1))
-    with Store(folder) as store:
+    with Store(folder, messages=messages) as store:
         device = Device(settings, model, store, line, "phantom", UM_PER_PIXEL)
         device.enter(State.RUNNING)
         yield FedDevice(device, line, new_token(folder))

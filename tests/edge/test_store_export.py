@@ -59,7 +59,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 def test_a_table_says_what_was_classified_and_what_a_person_made_of_it(reader: Reader) -> None:
     rows = list(csv.DictReader("".join(csv_text(reader, 1)).splitlines()))
-    assert [(row["class"], row["corrected"], row["label"]) for row in rows] == [
+    assert [(row["classified_as"], row["corrected"], row["label"]) for row in rows] == [
         ("neutrophil", "", "neutrophil"),
         ("eosinophil", "lymphocyte", "lymphocyte"),
         ("unclassified", "", "unclassified"),

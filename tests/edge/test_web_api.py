@@ -285,13 +285,13 @@ def test_a_correction_keeps_who_when_and_what_was_before(client: Client) -> None
     status, correction = client.ask("POST", f"{path}/correction", {"class": "monocyte", "who": "Ada"})
     assert status == 200
     assert (correction["before"], correction["after"], correction["who"]) == (
-        cell["class"],
+        cell["label"],
         "monocyte",
         "Ada",
     )
     client.ask("POST", f"{path}/correction", {"class": "unclassified"})
     _, found = client.ask("GET", path)
-    assert (found["class"], found["classified_as"]) == ("unclassified", cell["classified_as"])
+    assert (found["label"], found["classified_as"]) == ("unclassified", cell["classified_as"])
     assert [one["who"] for one in found["corrections"]] == ["Ada", "API"]
     _, both = client.ask("GET", f"/api/v1/sessions/{cell['session_id']}/differential")
     assert both["as_corrected"]["unclassified"]["count"] == both["as_classified"]["unclassified"]["count"] + 1
