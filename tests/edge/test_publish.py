@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -381,6 +382,28 @@ def test_it_logs_in_with_its_password(tmp_path: Path, line: LiveLine, tls: bool)
         with bench.publisher() as publisher:
             until(lambda: publisher.status().sent >= 500)
         assert "connected" in bench.events()[0]
+
+
+@pytest.mark.mosquitto
+def test_an_authority_made_by_mosquittos_manual_is_enough_for_a_strict_python(
+    tmp_path: Path, line: LiveLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By default since Python 3.13; openssl's own defaults leave out what it asks for.
+    lenient = ssl.create_default_context
+
+    def strict(**arguments: Any) -> ssl.SSLContext:
+        context = lenient(**arguments)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    with (
+        closing(Lab(tmp_path, tls=True)) as lab,
+        Bench(tmp_path / "state", line, lab.settings()) as bench,
+        bench.publisher() as publisher,
+    ):
+        until(lambda: publisher.status().connected or publisher.status().error is not None)
+        assert publisher.status().connected, publisher.status().error
 
 
 @pytest.mark.mosquitto
