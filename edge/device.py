@@ -34,6 +34,8 @@ class _Counting:
         self.session = session
         self.tally = tally
         self.number, self.area = number, area
+        # Numbers of cells of the slide that were confirmed when the target had been met.
+        self.beyond: set[int] = set()
 
     def own(self, cell: TrackedCell) -> TrackedCell:
         """A cell with its number and area in the session, which may have gone on from an earlier run."""
@@ -373,9 +375,7 @@ class Device:
             self._begin_waiting(result.slide)
         counting = self._counting.get(result.slide)
         if counting is not None:
-            counting.tally.add(result)
-            for cell in result.counted:
-                self.store.add_cell(counting.session.id, counting.own(cell), self.model.model_hash)
+            result = self._count(counting, result)
         with self._changed:
             for slide in [slide for slide in self._counting if slide < result.slide]:
                 del self._counting[slide]  # the line is done with it
@@ -387,6 +387,24 @@ class Device:
             self._changed.notify_all()
         if counting is not None and counting is self._open and counting.tally.target_reached:
             self._end_at_target(counting)
+
+    def _count(self, counting: _Counting, result: SeenFrame) -> SeenFrame:
+        """Count what is new with a frame; return the frame without what goes beyond the target."""
+        counted = counting.tally.add(result)
+        for cell in counted:
+            self.store.add_cell(counting.session.id, counting.own(cell), self.model.model_hash)
+        if beyond := result.counted[len(counted) :]:
+            if not counting.beyond:
+                many = "1 cell" if len(beyond) == 1 else f"{len(beyond)} cells"
+                text = f"{many} confirmed beyond the target of {counting.session.target}: not counted"
+                self.store.add_event("target", text, counting.session.id)
+            counting.beyond |= {cell.number for cell in beyond}
+        if not counting.beyond:
+            return result
+        cells = (
+            replace(cell, number=None) if cell.number in counting.beyond else cell for cell in result.cells
+        )
+        return replace(result, cells=tuple(cells), counted=counted)
 
     def _end_at_target(self, counting: _Counting) -> None:
         if monotonic() < self._ask_again_at:

@@ -1,6 +1,7 @@
 """What `run` has seen so far, as a table and a summary for people."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -9,6 +10,7 @@ from edge.cameras import Frame, LostFrame
 from edge.differential import Differential, Share, beyond_reference, classifier_error
 from edge.misclassification import MIN_ORIGINALS, Misclassification
 from edge.pipeline import SeenFrame
+from edge.tracker import TrackedCell
 from hematovision.cell_classes import CELL_CLASSES, REFERENCE_SOURCE, UNCLASSIFIED
 from hematovision.images import shown_path
 from hematovision.model_file import Manifest
@@ -26,7 +28,8 @@ class Tally:
     """The cells counted, and when there were enough of them.
 
     ``target``: so many cells given a class, one of `edge.differential.TARGETS`, or None; ``target_reached``:
-    None before. Counting goes on beyond it.
+    None before. It is met exactly: what is confirmed beyond it is not counted, and ``surplus`` says how many
+    cells that were.
     """
 
     def __init__(self, manifest: Manifest, target: int | None = None) -> None:
@@ -35,22 +38,35 @@ class Tally:
         self.lost = 0
         self.target = target
         self.target_reached: TargetReached | None = None
+        self.surplus = 0
         self._first: Frame | None = None
         self._error_note = classifier_error(manifest.accuracy)
         self._misclassification = Misclassification.of(manifest.accuracy)
 
-    def add(self, result: SeenFrame | LostFrame) -> None:
-        """Count what is new with a frame."""
+    def add(self, result: SeenFrame | LostFrame) -> tuple[TrackedCell, ...]:
+        """Count what is new with a frame, as far as the target asks for it; return the cells counted."""
         if isinstance(result, LostFrame):
             self.lost += 1
-            return
+            return ()
         self._first = self._first or result.frame
         if result.skipped is None:
             self.looked_at += 1
-        self.differential = self.differential.plus(cell.class_name for cell in result.counted)
+        counted = result.counted[: self._wanted(result.counted)]
+        self.surplus += len(result.counted) - len(counted)
+        self.differential = self.differential.plus(cell.class_name for cell in counted)
         if self.target and not self.target_reached and self.differential.named >= self.target:
             seconds = result.frame.monotonic - self._first.monotonic
             self.target_reached = TargetReached(result.frame, seconds)
+        return counted
+
+    def _wanted(self, cells: Sequence[TrackedCell]) -> int:
+        """How many of these cells are counted until the target is met."""
+        named = self.differential.named
+        for index, cell in enumerate(cells):
+            if self.target and named >= self.target:
+                return index
+            named += cell.class_name != UNCLASSIFIED
+        return len(cells)
 
     def table(self) -> Table:
         """The differential as it stands."""
@@ -93,9 +109,10 @@ class Tally:
             return [f"Target: {self.target} cells given a class, not reached."]
         minutes, seconds = divmod(round(self.target_reached.after_s), 60)
         frame = self.target_reached.frame
+        beyond = f" Cells confirmed beyond it, not counted: {self.surplus}." if self.surplus else ""
         return [
             f"Target: {self.target} cells given a class, reached after {minutes} min {seconds} s "
-            f"({shown_path(frame.source)}, image {frame.sequence})."
+            f"({shown_path(frame.source)}, image {frame.sequence}).{beyond}"
         ]
 
     def _about_misclassification(self) -> list[str]:

@@ -129,6 +129,26 @@ def test_sessions_started_one_upon_the_other_take_no_cell_from_the_one_before(
     assert stored(store, third.id) == [(11, 1), (12, 1)]
 
 
+def test_a_target_is_met_exactly_wherever_it_is_looked_for(device: Device, store: Store) -> None:
+    session = device.start_session("S1", "", 100)
+    for number in range(12):  # nine at a time: the last frame brings eight too many
+        device.saw(seen(number, counted=9, slide=2))
+    assert len(stored(store, session.id)) == device.status().differential.named == 100
+    with store.read() as reader:
+        assert reader.differential(session.id)[0].named == 100
+        said = [event.text for event in reader.events(session_id=session.id)]
+    assert "8 cells confirmed beyond the target of 100: not counted" in said
+    found = device.wait_frame(0, 0)
+    assert found is not None
+    assert sum(cell.counted for cell in found[1].cells) == len(found[1].counted) == 1
+    # What was still on its way belongs to nobody, and counts in the session that comes next.
+    device.saw(seen(12, counted=2, slide=2))
+    assert len(stored(store, session.id)) == 100
+    again = device.start_session("S1", "", 100)
+    device.saw(seen(13, counted=2, slide=4))
+    assert len(stored(store, again.id)) == device.status().differential.named == 2
+
+
 def test_after_a_stop_nothing_more_is_counted(device: Device, store: Store) -> None:
     session = device.start_session("S1", "", None)
     slide = 2

@@ -122,6 +122,23 @@ def test_a_target_counts_cells_given_a_class_and_says_when_it_was_reached() -> N
     assert "reached after 3 min 12 s (a.jpg, image 9)" in summary(tally)
 
 
+def test_a_target_is_met_exactly_and_what_lies_beyond_is_said() -> None:
+    tally = Tally(manifest(), target=100)
+    tally.add(seen(*HEALTHY[:98]))
+    last = seen("unclassified", "monocyte", "lymphocyte", "unclassified", "monocyte")
+    assert tally.add(last) == last.counted[:3]
+    assert tally.add(seen("monocyte", "unclassified")) == ()
+    assert (tally.differential.named, tally.differential.unclassified, tally.surplus) == (100, 1, 4)
+    assert "Cells confirmed beyond it, not counted: 4." in summary(tally)
+
+
+def test_a_count_that_goes_on_at_its_target_counts_nothing_more() -> None:
+    tally = Tally(manifest(), target=100)
+    tally.differential = tally.differential.plus(HEALTHY)
+    assert tally.add(seen("monocyte")) == ()
+    assert tally.target_reached is not None and tally.differential.named == 100
+
+
 def test_without_a_target_none_is_spoken_of() -> None:
     tally = counted(*HEALTHY * 5)
     assert tally.target_reached is None
