@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.runtime import AUTO, LoadedModel, load_interpreter
+from edge.first_load import load_tried
+from edge.runtime import AUTO, LoadedModel
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import ImageError, ModelFileError
 from hematovision.model_file import ModelFile
@@ -64,7 +65,7 @@ class Classifier:
         """
         self.model = model
         try:
-            self.loaded = loaded or load_interpreter(model.flatbuffer, runtime, threads)
+            self.loaded = loaded or load_tried(model, runtime, threads)
         except ModelFileError as error:
             stated = ", ".join(model.manifest.runtimes) or "no runtime"
             raise ModelFileError(

@@ -3,7 +3,11 @@
 import importlib
 import importlib.util
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Lock, Thread
 from typing import Any
 
 from hematovision.errors import MissingPartError, ModelFileError, SettingError
@@ -16,6 +20,10 @@ AUTO = "auto"
 
 #: A Raspberry Pi has four cores; more threads than this bring nothing at batch 1.
 MAX_THREADS = 4
+
+_GREETING = re.compile(rb"INFO: .*(TensorFlow Lite|XNNPACK)")
+_one_at_a_time = Lock()  # stderr is the whole process's
+_PASSED_ON_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,17 +73,26 @@ def load_interpreter(
     threads = default_threads() if threads is None else threads
     if threads < 1:
         raise SettingError(f"{threads} threads; the interpreter needs at least 1")
+    return allocate(*find_runtime(runtime), flatbuffer, threads, xnnpack)
+
+
+def find_runtime(runtime: str = AUTO) -> tuple[Any, str, str]:
+    """The module of a runtime that has its ``Interpreter``, its name and its version; it is imported.
+
+    Raises:
+        SettingError: no such runtime.
+        MissingPartError: the runtime is not installed, or its installation is broken.
+    """
     runtime = _choose(runtime)
     package = PACKAGES[runtime]
     try:
         module = importlib.import_module(f"{package}.interpreter")
-        version = str(importlib.import_module(package).__version__)
+        return module, runtime, str(importlib.import_module(package).__version__)
     except ImportError as error:
         raise MissingPartError(
             f"{runtime} is installed but does not load ({error}); "
             f"install {package.replace('_', '-')} again, or choose another runtime"
         ) from error
-    return allocate(module, runtime, version, flatbuffer, threads, xnnpack)
 
 
 def allocate(
@@ -88,18 +105,53 @@ def allocate(
     """
     resolvers = module.OpResolverType
     try:
-        interpreter = module.Interpreter(
-            model_content=flatbuffer,
-            num_threads=threads,
-            experimental_op_resolver_type=(
-                resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            ),
-        )
-        interpreter.allocate_tensors()
+        with _greeting_left_out():
+            interpreter = module.Interpreter(
+                model_content=flatbuffer,
+                num_threads=threads,
+                experimental_op_resolver_type=(
+                    resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                ),
+            )
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelFileError(f"{runtime} {version} cannot load the model ({reason})") from error
     return LoadedModel(runtime, version, threads, interpreter)
+
+
+@contextmanager
+def _greeting_left_out() -> Iterator[None]:
+    """Pass on what is written to stderr, but not the lines in which a runtime says that it uses XNNPACK.
+
+    They are written by C++, to the descriptor, and no setting of LiteRT keeps them back. Lines of other
+    threads are passed on as they come: the pipe is read to its end, which is there when nobody holds it.
+    """
+    with _one_at_a_time:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # there is none
+            yield
+            return
+        reading, writing = os.pipe()
+        os.dup2(writing, 2)
+        os.close(writing)
+        passing = Thread(target=_pass_on, args=(reading, stderr), name="stderr", daemon=True)
+        passing.start()
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            # Not for ever: a process that another thread began meanwhile may hold the pipe.
+            passing.join(_PASSED_ON_S)
+
+
+def _pass_on(reading: int, stderr: int) -> None:
+    with open(reading, "rb") as lines, open(stderr, "wb", buffering=0) as out:
+        for line in lines:
+            if not _GREETING.match(line):
+                with suppress(OSError):  # a terminal that was closed
+                    out.write(line)
 
 
 def _choose(runtime: str) -> str:

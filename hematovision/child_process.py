@@ -84,7 +84,8 @@ def stream_from_child(
     its work is known at the end only: the error comes after the last piece. Closing the iterator ends it.
     """
     command = [sys.executable, "-I", "-c", _START]
-    command += [json.dumps([place for place in sys.path if place]), module, json.dumps(asdict(limits))]
+    places = [os.path.abspath(place) for place in sys.path]  # noqa: PTH100 (a link in it is meant)
+    command += [json.dumps(places), module, json.dumps(asdict(limits))]
     process = subprocess.Popen(  # noqa: S603 (ourselves)
         command,
         stdin=subprocess.PIPE,

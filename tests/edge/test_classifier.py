@@ -93,7 +93,7 @@ def test_one_interpreter_serves_for_life_and_keeps_nothing_of_the_last_crop(
         loads.append(arguments)
         return load(*arguments)
 
-    monkeypatch.setattr("edge.classifier.load_interpreter", counted)
+    monkeypatch.setattr("edge.first_load.load_interpreter", counted)
     classifier = Classifier(read_model_file(model_path))
     crops = crops_of(*COLORS.values())
     first = classifier.logits(crops)

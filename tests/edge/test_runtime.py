@@ -1,13 +1,19 @@
 """Which runtime runs a model is chosen in the open."""
 
+import subprocess
+import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+import cv2
+import numpy as np
 import pytest
 
 from edge.runtime import PACKAGES, available_runtimes, load_interpreter
+from hematovision.crops import CropSize
 from hematovision.errors import MissingPartError, ModelFileError, SettingError
+from hematovision.model_file import Manifest, write_model_file
 
 RUNTIMES = available_runtimes()
 
@@ -110,3 +116,69 @@ def test_without_xnnpack_no_operator_is_delegated_to_it(name: str, float32_flatb
 
     assert "DELEGATE" in operators(xnnpack=True)
     assert "DELEGATE" not in operators(xnnpack=False)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_commands_say_nothing_of_the_kernels_that_a_runtime_uses(
+    name: str, tmp_path: Path, float32_flatbuffer: bytes
+) -> None:
+    """LiteRT and tflite-runtime write a line of their own where they use XNNPACK, as here for float32."""
+    write_model_file(tmp_path / "m.tflite", float32_flatbuffer, Manifest(CropSize(20.0, 32), 1.0, 0.4))
+    cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8))
+    command = [sys.executable, "-m", "hematovision", "classify", str(tmp_path / "a.png"), "--runtime", name]
+    command += ["--model", str(tmp_path / "m.tflite"), "--um-per-pixel", "0.3"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 0
+    assert "XNNPACK" not in ended.stderr
+    assert "INFO" not in ended.stderr
+
+
+LOADS = """
+import os, sys, threading
+from edge.runtime import allocate
+class OpResolverType: AUTO = 0
+class Interpreter:
+    def __init__(self, **_):
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\\n")
+    def allocate_tensors(self):
+        os.write(2, b"ERROR: node 3 cannot be prepared\\n" + b"no end of line")
+        if "wrong" in sys.argv: raise ValueError("cannot be prepared")
+class Module: OpResolverType, Interpreter = OpResolverType, Interpreter
+def talk():
+    for number in range(2000): os.write(2, f"line {number}\\n".encode())
+others = [threading.Thread(target=talk) for _ in range(3)]
+for other in others: other.start()
+def load():
+    try: allocate(Module, "fake", "1", b"", 1)
+    except ValueError as error: os.write(2, f"\\n{error}\\n".encode())
+loads = [threading.Thread(target=load) for _ in range(5)]
+for one in loads: one.start()
+for one in (*loads, *others): one.join()
+os.write(2, b"after\\n")
+"""
+
+
+def test_whatever_else_is_written_while_a_model_is_loaded_gets_through() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADS], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ended.stderr.count("ERROR: node 3 cannot be prepared") == 5
+    assert ended.stderr.count("no end of line") == 5
+    for number in range(2000):
+        assert ended.stderr.count(f"line {number}\n") == 3
+    assert ended.stderr.endswith("after\n")
+
+
+def test_what_is_written_before_a_load_fails_gets_through() -> None:
+    command = [sys.executable, "-c", LOADS, "wrong"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert ended.stderr.count("ERROR: node 3 cannot be prepared") == 5
+    assert ended.stderr.count("fake 1 cannot load the model (cannot be prepared)") == 5
+
+
+def test_a_model_is_loaded_where_there_is_no_stderr() -> None:
+    without = f"import os\nos.close(2)\n{LOADS}\nprint('loaded')".replace("os.write(2,", "str(")
+    ended = subprocess.run(
+        [sys.executable, "-c", without], stdout=subprocess.PIPE, text=True, check=True, timeout=120
+    )
+    assert ended.stdout == "loaded\n"
