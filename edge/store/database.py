@@ -1,9 +1,12 @@
 """Opening the file: by whom, with which guarantees, and what is said where it cannot be."""
 
 import os
+import shutil
 import sqlite3
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from edge.store.schema import APPLICATION_ID, STEPS, migrate, user_version
@@ -11,6 +14,8 @@ from hematovision.errors import StoreError, reason_of
 from hematovision.images import shown_path
 
 FILE_NAME = "hematovision.db"
+# What SQLite keeps beside it: the write-ahead log, the index into that, and an older kind of log.
+_ENDINGS = ("-wal", "-shm", "-journal")
 
 #: The log is synced at each commit; less would leave that to the next checkpoint, or to chance.
 SYNCHRONOUS = "FULL"
@@ -24,7 +29,8 @@ _WHAT_TO_DO = {
     "SQLITE_NOTADB": "is no database; stop the device, and restore a backup if it was one, or move it away",
     "SQLITE_CORRUPT": "is damaged; restore a backup (hematovision sessions backup makes them), or stop the "
     "device and start it again: it keeps what can be read, and sets this file aside",
-    "SQLITE_CANTOPEN": "cannot be opened; check its folder, and run this as the user whom it belongs to",
+    "SQLITE_CANTOPEN": "cannot be opened; check its folder, and its disk, which may be read-only, and run "
+    "this as the user whom it belongs to",
     "SQLITE_READONLY": "may not be written: its disk is read-only, or it belongs to another user; check the "
     "disk, or run this as that user",
     "SQLITE_PERM": "may not be opened by this user; run this as the user whom the folder belongs to",
@@ -32,6 +38,15 @@ _WHAT_TO_DO = {
     "SQLITE_BUSY": "is being written by another program; try again when that is done",
     "SQLITE_IOERR": "cannot be read or written, the disk fails or is full; check it",
 }
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 def explain(path: Path, error: sqlite3.Error) -> StoreError:
@@ -76,6 +91,7 @@ def open_store(folder: Path) -> sqlite3.Connection:
         StoreError: it cannot be opened or written, or is damaged, newer, or not ours.
     """
     path = folder / FILE_NAME
+    _require_plain_files(path)
     try:
         # For its user alone: there are samples' names in it. SQLite gives the files beside it the same.
         path.touch(mode=0o600)
@@ -110,19 +126,30 @@ def open_writer(folder: Path, busy_s: float) -> Iterator[sqlite3.Connection]:
     Raises:
         StoreError: there is none, or it cannot be used.
     """
-    with _open_existing(folder, "rw", busy_s) as connection:
+    with explained(folder / FILE_NAME), _open_existing(folder, "rw", busy_s) as connection:
         yield connection
 
 
 @contextmanager
 def open_for_reading(folder: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot write.
+    """A connection that cannot write; also to a file on a disk, or in a folder, that may not be written.
 
     Raises:
         StoreError: there is no file, or it cannot be used.
     """
-    with _open_existing(folder, "ro", BUSY_S) as connection:
+    path = folder / FILE_NAME
+    with explained(path), ExitStack() as undo:
+        try:
+            connection = undo.enter_context(_open_to_read(folder))
+        except _EarlierVersionError:
+            if os.access(folder, os.W_OK):
+                raise
+            connection = undo.enter_context(_open_copy(path))
         yield connection
+
+
+class _EarlierVersionError(StoreError):
+    """The file lacks steps that only a writer may take."""
 
 
 @contextmanager
@@ -132,9 +159,50 @@ def _open_existing(folder: Path, mode: str, busy_s: float) -> Iterator[sqlite3.C
         path.stat()
     except OSError as error:
         raise _unreachable(path, error) from error
-    with explained(path), closing(_connect(path, mode, busy_s)) as connection:
+    _require_plain_files(path)
+    with closing(_connect(path, mode, busy_s)) as connection:
         _check(connection, path, newest_only=True)
         yield connection
+
+
+@contextmanager
+def _open_to_read(folder: Path) -> Iterator[sqlite3.Connection]:
+    with ExitStack() as undo:
+        try:
+            connection = undo.enter_context(_open_existing(folder, "ro", BUSY_S))
+        except sqlite3.OperationalError as error:
+            # Without a place for the index into the log, SQLite opens no file that has had one.
+            if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+                raise
+            path = folder / FILE_NAME
+            log = Path(f"{path.resolve()}-wal")
+            if log.exists() and log.stat().st_size:
+                connection = undo.enter_context(_open_copy(path))
+            else:  # nobody has it open, who might change it meanwhile
+                connection = undo.enter_context(_open_existing(folder, "ro&immutable=1", BUSY_S))
+        yield connection
+
+
+@contextmanager
+def _open_copy(path: Path) -> Iterator[sqlite3.Connection]:
+    """A copy of a file that nobody can be writing, with what its log holds, brought up to date."""
+    with tempfile.TemporaryDirectory(prefix="hematovision-") as place:
+        copy = Path(place) / FILE_NAME
+        try:
+            for ending in ("", "-wal"):
+                source = Path(f"{path.resolve()}{ending}")
+                if source.exists():
+                    shutil.copyfile(source, f"{copy}{ending}")
+        except OSError as error:
+            raise StoreError(
+                f"{shown_path(path)}: its disk is read-only, and to be read it cannot be copied to "
+                f"{shown_path(place)} ({error.strerror}); set TMPDIR to a folder with more room"
+            ) from error
+        with closing(_connect(copy, "rw", BUSY_S)) as connection:
+            _check(connection, path, newest_only=False)
+            migrate(connection, STEPS)
+        with closing(_connect(copy, "ro", BUSY_S)) as connection:
+            yield connection
 
 
 def sync_folder(folder: Path) -> None:
@@ -144,6 +212,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _require_plain_files(path: Path) -> None:
+    """Raise `StoreError` where SQLite would wait for a pipe, or write to a device."""
+    for file in (path, *(Path(f"{path.resolve()}{ending}") for ending in _ENDINGS)):
+        try:
+            mode = file.stat().st_mode
+        except OSError:
+            continue  # it is not there; or what opens it says why it cannot
+        if not stat.S_ISREG(mode):
+            kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no file")
+            raise StoreError(
+                f"{shown_path(file)}: is {kind}, and a file is needed; move it away, or give another folder"
+            )
 
 
 def _unreachable(path: Path, error: OSError) -> StoreError:
@@ -188,6 +270,6 @@ def _check(connection: sqlite3.Connection, path: Path, newest_only: bool) -> Non
             f"{len(STEPS)}); install that one, or give another folder"
         )
     if version < len(STEPS) and newest_only:
-        raise StoreError(
+        raise _EarlierVersionError(
             f"{name}: is of an earlier version; hematovision run brings it up to date when it starts"
         )
