@@ -98,12 +98,12 @@ def cell_message(topics: Topics, cell: StoredCell) -> Message:
             "corrected": cell.corrected,
             "probabilities": {
                 name: round(probability, 4)
-                for name, probability in zip(CLASS_NAMES, cell.probabilities, strict=True)
+                for name, probability in zip(CLASS_NAMES, cell.probabilities or (), strict=True)
             },
             "area": cell.area,
-            "position_um": [round(value, 2) for value in cell.position_um],
+            "position_um": [round(value, 2) for value in cell.position_um or ()],
             "looks": cell.looks,
-            "focus": round(cell.focus, 4),
+            "focus": _rounded(cell.focus, 4),
             "model": cell.model_hash,
         },
         retain=False,
@@ -184,8 +184,8 @@ def as_json(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _iso(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def _rounded(value: float | None, digits: int | None = None) -> float | None:

@@ -16,7 +16,7 @@ from edge.store import FILE_NAME, Session, back_up, open_reader, open_writer
 from edge.store.database import explained, transaction
 from edge.store.export import corrections_in, session_record, write_crops, write_json, write_table
 from edge.store.housekeeping import shrink
-from edge.store.reader import MAX_ID
+from edge.store.reader import MAX_ID, Reader
 from edge.store.statements import delete_session, save_corrections
 from hematovision.cell_classes import CELL_CLASSES, UNCLASSIFIED
 from hematovision.errors import StoreError
@@ -47,6 +47,7 @@ def list_sessions(folder: Path, limit: int, form: str) -> None:
         if form == "json":
             records = [session_record(reader, one.id) for one in found]
             click.echo(json.dumps(records, indent=1, allow_nan=False))
+            _say_unreadable(reader)
             return
         table = Table()
         for heading in ("Session", "Cells"):
@@ -67,6 +68,7 @@ def list_sessions(folder: Path, limit: int, form: str) -> None:
                 str(one.id), str(reader.count_cells(one.id)), *(Text(shown_path(text)) for text in texts)
             )
     _console().print(table)
+    _say_unreadable(reader)
 
 
 @sessions.command()
@@ -84,6 +86,7 @@ def show(folder: Path, session_id: int, form: str) -> None:
     with open_reader(folder) as reader:
         if form == "json":
             click.echo(json.dumps(session_record(reader, session_id), indent=1, allow_nan=False))
+            _say_unreadable(reader)
             return
         session = reader.session(session_id)
         classified, corrected = reader.differential(session_id)
@@ -110,12 +113,13 @@ def show(folder: Path, session_id: int, form: str) -> None:
         f"{f' ({session.ended_because})' if session.ended_because else ''}, continued {session.continued} "
         f"times, {target}.",
         *([f"To be deleted {session.going}."] if session.going else []),
-        f"Camera: {session.camera}, {session.um_per_pixel:.4g} µm per pixel.",
+        f"Camera: {session.camera}, {_scale(session)}.",
         f"Model: {session.model_name} ({session.model_hash[:12]}).",
         classifier_error(session.settings.get("accuracy", {})),
         *(f"{_local(event.at)} {event.kind}: {event.text}" for event in reversed(events)),
     ):
         console.print(shown_path(line), markup=False, soft_wrap=True)
+    _say_unreadable(reader)
 
 
 @sessions.command()
@@ -142,11 +146,13 @@ def export(folder: Path, session_id: int, form: str, out: Path) -> None:
                 f"{shown_path(out)}: {', '.join(f'{n} {name}' for name, n in written.counts.most_common())}; "
                 f"{written.unclassified} unclassified left out."
             )
-            source = shlex.quote(f"{out}@{written.um_per_pixel:.6g}")
+            scale = f"{written.um_per_pixel:.6g}" if written.um_per_pixel else "UM_PER_PIXEL"
+            source = shlex.quote(f"{out}@{scale}")
             click.echo(f"To learn from them: hematovision train fit {shown_path(source)} --out FOLDER")
         else:
             (write_table if form == "csv" else write_json)(reader, session_id, out)
             click.echo(f"{shown_path(out)}: {reader.count_cells(session_id)} cells.")
+    _say_unreadable(reader)  # what an export lacks, it keeps nothing from being deleted by
     _save_corrections(folder, last, session_id)
 
 
@@ -207,9 +213,23 @@ def _console() -> Console:
     return console
 
 
-def _local(at: datetime) -> str:
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+def _say_unreadable(reader: Reader) -> None:
+    """Name what could not be read; the command has failed to that extent."""
+    if not reader.unreadable:
+        return
+    for line in reader.unreadable:
+        click.echo(f"Error: {shown_path(line)}", err=True)
+    raise SystemExit(1)
+
+
+def _local(at: datetime | None) -> str:
+    return "unreadable" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def _scale(session: Session) -> str:
+    um_per_pixel = session.um_per_pixel
+    return "scale unreadable" if um_per_pixel is None else f"{um_per_pixel:.4g} µm per pixel"
 
 
 def _end(session: Session) -> str:
-    return "open" if session.ended_at is None else _local(session.ended_at)
+    return "open" if session.is_open else _local(session.ended_at)

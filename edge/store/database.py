@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from edge.store.rows import decode_text
 from edge.store.schema import APPLICATION_ID, STEPS, migrate, user_version
 from hematovision.errors import StoreError, reason_of
 from hematovision.images import shown_path
@@ -244,6 +245,7 @@ def _connect(path: Path, mode: str, busy_s: float) -> sqlite3.Connection:
         check_same_thread=False,
     )
     connection.row_factory = sqlite3.Row
+    connection.text_factory = decode_text
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES:d}")

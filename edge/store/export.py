@@ -7,8 +7,8 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from edge.store.reader import Reader
 from edge.store.records import Correction, Session, StoredCell
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
-from hematovision.errors import StoreError
+from hematovision.errors import NotStoredError, StoreError
 from hematovision.images import shown_path
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _COLUMNS = (
         "looks",
         "focus",
     ),
-    *("first_seen", "confirmed_at", "model_hash"),
+    *("first_seen", "confirmed_at", "model_hash", "unreadable"),
 )
 # A spreadsheet takes a text that begins so for a formula, and carries it out (CWE-1236). Where lists are
 # separated by semicolons, so does what stands behind one.
@@ -52,7 +52,7 @@ class LabelledCrops:
     """Crops written as a data set.
 
     ``counts``: by label. ``unclassified``: cells left out, since nobody gave them a class.
-    ``um_per_pixel``: scale of the crops.
+    ``um_per_pixel``: scale of the crops, 0 where it cannot be read.
     """
 
     counts: Counter[str]
@@ -84,20 +84,20 @@ def csv_text(reader: Reader, session_id: int) -> Iterator[str]:
             "cell": cell.id,
             "number": cell.number,
             "area": cell.area,
-            "x_um": round(cell.position_um[0], 2),
-            "y_um": round(cell.position_um[1], 2),
+            **_named(("x_um", "y_um"), cell.position_um, 2),
             "label": cell.label,
             "classified_as": cell.class_name,
-            "probability": round(cell.probability, 4),
-            **{name: round(value, 4) for name, value in zip(CLASS_NAMES, cell.probabilities, strict=True)},
+            "probability": _rounded(cell.probability, 4),
+            **_named(CLASS_NAMES, cell.probabilities, 4),
             "corrected": cell.corrected,
             "corrected_by": None if correction is None else _no_formula(correction.who),
             "corrected_at": None if correction is None else _time(correction.at),
             "looks": cell.looks,
-            "focus": round(cell.focus, 5),
+            "focus": _rounded(cell.focus, 5),
             "first_seen": _time(cell.first_seen),
             "confirmed_at": _time(cell.confirmed_at),
             "model_hash": cell.model_hash,
+            "unreadable": " ".join(cell.unreadable),
         }
         writer.writerow(row)
         yield _taken(text)
@@ -135,7 +135,7 @@ def session_record(reader: Reader, session_id: int) -> JSON:
         | {
             "settings": dict(session.settings),
             "started_at": _time(session.started_at),
-            "ended_at": None if session.ended_at is None else _time(session.ended_at),
+            "ended_at": _time(session.ended_at),
         },
         "differential": {
             "classified": _differential_record(classified),
@@ -147,15 +147,17 @@ def session_record(reader: Reader, session_id: int) -> JSON:
 def labelled_crops(reader: Reader, session_id: int) -> Iterator[tuple[str, bytes]]:
     """The crops of a session's cells, each with its path in a folder of classes, as JPEG.
 
-    Left out is what has no class: a cell that is no more than undecided would teach to decline what it is.
+    Left out is what has no class: a cell that is no more than undecided would teach to decline what it is;
+    and what cannot be read, which the reader notes.
 
     Raises:
         NotStoredError: there is no such session.
     """
     reader.session(session_id)
     for cell in all_cells(reader, session_id):
-        if cell.label != UNCLASSIFIED:
-            yield f"{cell.label}/session{session_id}-cell{cell.id}.jpg", reader.crop(cell.id)
+        if cell.label not in (UNCLASSIFIED, None):
+            with suppress(NotStoredError):  # the reader has noted which picture it is
+                yield f"{cell.label}/session{session_id}-cell{cell.id}.jpg", reader.crop(cell.id)
 
 
 def corrections_in(reader: Reader, session_id: int, form: str) -> int:
@@ -222,6 +224,10 @@ def write_crops(reader: Reader, session_id: int, folder: Path) -> LabelledCrops:
                 # One model names all cells of a session, so all crops are of one scale.
                 um_per_pixel = um_per_pixel or _scale(jpeg, session)
             unclassified = reader.differential(session_id)[1].unclassified
+            if not counts and any("picture" in line for line in reader.unreadable):
+                raise StoreError(
+                    f"session {session_id}: what there is of its crops is no image any more; restore a backup"
+                )
             if not counts:
                 raise StoreError(
                     f"{name}: no cell of session {session_id} has a class; there is nothing to learn from"
@@ -267,11 +273,9 @@ def _not_written(name: str, error: OSError) -> StoreError:
 def _scale(jpeg: bytes, session: Session) -> float:
     try:
         with Image.open(io.BytesIO(jpeg)) as image:  # reads the header only
-            return session.crop_um / image.width
-    except UnidentifiedImageError as error:  # an OSError, but no disk's
-        raise StoreError(
-            f"session {session.id}: a crop of it is no image any more; restore a backup"
-        ) from error
+            return (session.crop_um or 0.0) / image.width
+    except UnidentifiedImageError:  # an OSError, but no disk's
+        return 0.0
 
 
 def _last_corrections(reader: Reader, session_id: int) -> dict[int, Correction]:
@@ -283,18 +287,17 @@ def _cell_record(cell: StoredCell) -> JSON:
         "id": cell.id,
         "number": cell.number,
         "area": cell.area,
-        "position_um": [round(value, 2) for value in cell.position_um],
+        "position_um": None if cell.position_um is None else [round(value, 2) for value in cell.position_um],
         "label": cell.label,
         "classified_as": cell.class_name,
         "corrected": cell.corrected,
-        "probabilities": {
-            name: round(value, 4) for name, value in zip(CLASS_NAMES, cell.probabilities, strict=True)
-        },
+        "probabilities": None if cell.probabilities is None else _named(CLASS_NAMES, cell.probabilities, 4),
         "looks": cell.looks,
-        "focus": round(cell.focus, 5),
+        "focus": _rounded(cell.focus, 5),
         "first_seen": _time(cell.first_seen),
         "confirmed_at": _time(cell.confirmed_at),
         "model_hash": cell.model_hash,
+        "unreadable": cell.unreadable,
     }
 
 
@@ -320,8 +323,19 @@ def _no_formula(text: str) -> str:
     return _FORMULA.sub(r"\1'", text)
 
 
-def _time(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds")
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="milliseconds")
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _named(names: Sequence[str], values: Sequence[float] | None, digits: int) -> dict[str, float | None]:
+    """Numbers by their names; None for each where they cannot be read."""
+    return {
+        name: None if values is None else round(values[index], digits) for index, name in enumerate(names)
+    }
 
 
 def _taken(text: io.StringIO) -> str:

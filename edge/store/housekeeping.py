@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edge.store.clock import Reading, read_clock
 from edge.store.database import transaction
-from edge.store.reader import NOTICE_S, NOTICES
+from edge.store.rows import NOTICE_S, NOTICES
 from edge.store.statements import (
     MAX_EVENTS,
     MAX_MESSAGES,

@@ -1,16 +1,15 @@
 """Reading the store, from the daemon's own threads or from another process."""
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edge.store.database import FILE_NAME, explained, open_for_reading
 from edge.store.records import Correction, Event, Message, Session, StoredCell
+from edge.store.rows import LABELS, cell_of, correction_of, event_of, session_of
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import NotStoredError
 
@@ -20,19 +19,51 @@ if TYPE_CHECKING:
 #: No id is larger: SQLite counts with 64 bits, and takes no larger number in a question either.
 MAX_ID = 2**63 - 1
 
-#: Why a session is to be deleted, by what the file says; and for how long that is announced before, in
-#: seconds in which the device runs.
-NOTICES = {"age": "past its time (store.keep_days)", "room": "to make room (store.keep_free_mb)"}
-NOTICE_S = 86_400.0
-
 _LABEL = "coalesce(corrected, class_name)"
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+_WORDS = {
+    "at": "date",
+    "started_at": "date of the start",
+    "ended_at": "date of the end",
+    "first_seen": "date (first seen)",
+    "confirmed_at": "date (counted)",
+    "class_name": "class",
+    "corrected": "corrected class",
+}
+
+_Record = TypeVar("_Record", Session, StoredCell, Correction, Event)
 
 
 class Reader:
-    """Questions to the store; each sees all that was stored until then. One thread at a time."""
+    """Questions to the store; each sees all that was stored until then. One thread at a time.
+
+    What a row holds that cannot be read is None in its record, and named in `unreadable`.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._unreadable: dict[str, None] = {}
+
+    @property
+    def unreadable(self) -> list[str]:
+        """What could not be read in all that was asked for until now, a line each."""
+        return list(self._unreadable)
+
+    def note(self, what: str) -> None:
+        """Note something that cannot be read."""
+        self._unreadable[what] = None
+
+    def _noted(self, name: str, record: _Record) -> _Record:
+        for field in record.unreadable:
+            self.note(f"{name}: its {_WORDS.get(field, field.replace('_', ' '))} cannot be read")
+        return record
+
+    def _session_of(self, row: sqlite3.Row) -> Session:
+        return self._noted(f"session {row['id']}", session_of(row))
+
+    def _cell_of(self, row: sqlite3.Row) -> StoredCell:
+        return self._noted(f"cell {row['id']}", cell_of(row))
 
     @contextmanager
     def unchanging(self) -> Iterator[None]:
@@ -49,19 +80,19 @@ class Reader:
             "SELECT * FROM sessions WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
             (before_id, limit),
         )
-        return [session_of(row) for row in rows]
+        return [self._session_of(row) for row in rows]
 
     def session(self, session_id: int) -> Session:
         """A session. Raises `NotStoredError` where there is none of that number."""
         row = self._row("SELECT * FROM sessions WHERE id = ?", session_id)
         if row is None:
             raise no_session(session_id)
-        return session_of(row)
+        return self._session_of(row)
 
     def open_session(self) -> Session | None:
         """The session that has not ended."""
         row = self._connection.execute("SELECT * FROM sessions WHERE ended_at IS NULL").fetchone()
-        return None if row is None else session_of(row)
+        return None if row is None else self._session_of(row)
 
     def cells(
         self,
@@ -101,21 +132,34 @@ class Reader:
             f"SELECT * FROM cells {where} ORDER BY id {order} LIMIT ?",  # noqa: S608 (no text from outside)
             (*given.values(), limit),
         )
-        return [cell_of(row) for row in rows]
+        return [self._cell_of(row) for row in rows]
 
     def cell(self, cell_id: int) -> StoredCell:
         """A cell. Raises `NotStoredError` where there is none of that number."""
         row = self._row("SELECT * FROM cells WHERE id = ?", cell_id)
         if row is None:
             raise no_cell(cell_id)
-        return cell_of(row)
+        return self._cell_of(row)
 
     def crop(self, cell_id: int) -> bytes:
-        """The crop of a cell, as JPEG. Raises `NotStoredError` where there is no such cell."""
-        row = self._row("SELECT jpeg FROM crops WHERE cell_id = ?", cell_id)
-        if row is None:
-            raise no_cell(cell_id)
-        return bytes(row[0])
+        """The crop of a cell, as JPEG.
+
+        Raises:
+            NotStoredError: there is no such cell, or its crop cannot be read.
+        """
+        try:
+            row = self._row("SELECT jpeg FROM crops WHERE cell_id = ?", cell_id)
+        except sqlite3.DatabaseError as error:
+            if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_CORRUPT"):
+                raise
+            row = None
+        jpeg = row[0] if row is not None else None
+        if isinstance(jpeg, bytes) and jpeg.startswith(_JPEG_START) and jpeg.endswith(_JPEG_END):
+            return jpeg
+        self.cell(cell_id)
+        what = f"cell {cell_id}: its picture cannot be read"
+        self.note(what)
+        raise NotStoredError(f"{what}; the store was damaged, a backup may have it")
 
     def differential(self, session_id: int) -> tuple["Differential", "Differential"]:
         """Of a session: as classified, and as corrected. Raises `NotStoredError` where there is none."""
@@ -129,8 +173,11 @@ class Reader:
         ).fetchall()
         counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         for row in rows:
-            counts[0][row["class_name"]] += row["cells"]
-            counts[1][row["label"]] += row["cells"]
+            for number, name in enumerate(("class_name", "label")):
+                counts[number][row[name]] += row["cells"]
+        unknown = sum(cells for name, cells in counts[1].items() if name not in LABELS)
+        if unknown:
+            self.note(f"session {session_id}: of {unknown} cells the class cannot be read; no count has them")
         classified, corrected = (
             Differential(tuple(of[name] for name in CLASS_NAMES), of[UNCLASSIFIED]) for of in counts
         )
@@ -151,10 +198,7 @@ class Reader:
             "WHERE (?1 IS NULL OR session_id = ?1) AND (?2 IS NULL OR cell_id = ?2) ORDER BY corrections.id",
             (session_id, cell_id),
         )
-        return [
-            Correction(row["cell_id"], _time(row["at"]), row["who"], row["before"], row["after"])
-            for row in rows
-        ]
+        return [self._noted(f"correction of cell {row['cell_id']}", correction_of(row)) for row in rows]
 
     def last_correction(self) -> int:
         """The id of the last correction in the store; 0 where there is none."""
@@ -169,9 +213,7 @@ class Reader:
             "ORDER BY id DESC LIMIT ?3",
             (before_id, session_id, limit),
         )
-        return [
-            Event(row["id"], _time(row["at"]), row["session_id"], row["kind"], row["text"]) for row in rows
-        ]
+        return [self._noted(f"event {row['id']}", event_of(row)) for row in rows]
 
     def messages(self, limit: int = 100, after_id: int = 0) -> list[tuple[int, Message]]:
         """Messages that wait to be sent, oldest first, each with its id; those after a given one."""
@@ -218,49 +260,6 @@ def open_reader(folder: Path) -> Iterator[Reader]:
         yield Reader(connection)
 
 
-def session_of(row: sqlite3.Row) -> Session:
-    """A row of the table."""
-    return Session(
-        id=row["id"],
-        sample=row["sample"],
-        operator=row["operator"],
-        started_at=_time(row["started_at"]),
-        ended_at=None if row["ended_at"] is None else _time(row["ended_at"]),
-        ended_because=row["ended_because"],
-        camera=row["camera"],
-        model_name=row["model_name"],
-        model_hash=row["model_hash"],
-        um_per_pixel=row["um_per_pixel"],
-        target=row["target"],
-        settings=json.loads(row["settings"]),
-        continued=row["continued"],
-        crop_um=row["crop_um"],
-        start_clock_set=_yes_or_no(row["start_clock_set"]),
-        end_clock_set=_yes_or_no(row["end_clock_set"]),
-        goes_because=None if row["notice"] is None else NOTICES[row["notice"]],
-        goes_in_h=None if row["notice"] is None else max(0.0, NOTICE_S - row["notice_s"]) / 3600,
-    )
-
-
-def cell_of(row: sqlite3.Row) -> StoredCell:
-    """A row of the table."""
-    return StoredCell(
-        id=row["id"],
-        session_id=row["session_id"],
-        number=row["number"],
-        area=row["area"],
-        position_um=(row["x_um"], row["y_um"]),
-        class_name=row["class_name"],
-        probabilities=tuple(json.loads(row["probabilities"])),
-        looks=row["looks"],
-        focus=row["focus"],
-        first_seen=_time(row["first_seen"]),
-        confirmed_at=_time(row["confirmed_at"]),
-        model_hash=row["model_hash"],
-        corrected=row["corrected"],
-    )
-
-
 def no_session(session_id: int) -> NotStoredError:
     """What is said of a session that is not there."""
     return NotStoredError(
@@ -271,11 +270,3 @@ def no_session(session_id: int) -> NotStoredError:
 def no_cell(cell_id: int) -> NotStoredError:
     """What is said of a cell that is not there."""
     return NotStoredError(f"cell {cell_id}: there is none; its session may have been deleted")
-
-
-def _yes_or_no(value: int | None) -> bool | None:
-    return None if value is None else bool(value)
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

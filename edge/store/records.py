@@ -33,6 +33,8 @@ class NewSession:
 class Session:
     """One count of one sample; see `NewSession`.
 
+    What cannot be read is None, or as much of it as can; ``unreadable`` names these fields.
+
     ``ended_at`` and ``ended_because`` are None while it is open. ``continued``: how often it was gone on with
     after the process had ended. ``start_clock_set``, ``end_clock_set``: whether the network had set the clock
     then; None where that is not known. ``goes_because``: why it is to be deleted, None unless it is;
@@ -42,21 +44,27 @@ class Session:
     id: int
     sample: str
     operator: str
-    started_at: datetime
+    started_at: datetime | None
     ended_at: datetime | None
     ended_because: str | None
     camera: str
     model_name: str
     model_hash: str
-    um_per_pixel: float
+    um_per_pixel: float | None
     target: int | None
     settings: Mapping[str, Any]
     continued: int
-    crop_um: float
+    crop_um: float | None
     start_clock_set: bool | None = None
     end_clock_set: bool | None = None
     goes_because: str | None = None
     goes_in_h: float | None = None
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self.ended_at is None and "ended_at" not in self.unreadable
 
     @property
     def going(self) -> str:
@@ -71,54 +79,61 @@ class StoredCell:
     """A confirmed cell, as `edge.tracker.TrackedCell` has it, without its crop.
 
     ``class_name``: what the classifier said; ``corrected``: what a person said last, None if nobody did. Each
-    is a class or unclassified.
+    is a class or unclassified. What cannot be read is None, a whole number -1; ``unreadable`` names these
+    fields.
     """
 
     id: int
     session_id: int
     number: int
     area: int
-    position_um: tuple[float, float]
-    class_name: str
-    probabilities: tuple[float, ...]
+    position_um: tuple[float, float] | None
+    class_name: str | None
+    probabilities: tuple[float, ...] | None
     looks: int
-    focus: float
-    first_seen: datetime
-    confirmed_at: datetime
+    focus: float | None
+    first_seen: datetime | None
+    confirmed_at: datetime | None
     model_hash: str
     corrected: str | None
+    unreadable: tuple[str, ...] = ()
 
     @property
-    def label(self) -> str:
+    def label(self) -> str | None:
         """What the cell is taken for: a person's word before the classifier's."""
         return self.corrected or self.class_name
 
     @property
-    def probability(self) -> float:
+    def probability(self) -> float | None:
         """Of the likeliest class."""
-        return max(self.probabilities)
+        return None if self.probabilities is None else max(self.probabilities)
 
 
 @dataclass(frozen=True)
 class Correction:
-    """That a person gave a cell another label."""
+    """That a person gave a cell another label. What cannot be read of it is None."""
 
     cell_id: int
-    at: datetime
+    at: datetime | None
     who: str
-    before: str
-    after: str
+    before: str | None
+    after: str | None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to the device. ``kind``: a word to filter by; ``text``: a line for people."""
+    """Something that happened to the device. ``kind``: a word to filter by; ``text``: a line for people.
+
+    ``at`` is None where it cannot be read.
+    """
 
     id: int
-    at: datetime
+    at: datetime | None
     session_id: int | None
     kind: str
     text: str
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import cv2
 
 from edge.store.clock import Reading, read_clock
-from edge.store.reader import cell_of, no_cell, no_session, session_of
+from edge.store.reader import no_cell, no_session
 from edge.store.records import Correction, Message, NewSession, Session, StoredCell
+from edge.store.rows import cell_of, session_of
 from edge.tracker import TrackedCell
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import SettingError, StoreError
@@ -58,6 +59,9 @@ def new_cell(session_id: int, cell: TrackedCell, model_hash: str) -> NewCell:
 def insert_cell(connection: sqlite3.Connection, new: NewCell) -> StoredCell:
     """Store a cell and its crop. Raises `sqlite3.IntegrityError` where its session is not there."""
     cell = new.cell
+    assert cell.position_um is not None
+    assert cell.first_seen is not None
+    assert cell.confirmed_at is not None
     row = connection.execute(
         "INSERT INTO cells (session_id, number, area, x_um, y_um, class_name, probability, probabilities, "
         "looks, focus, first_seen, confirmed_at, model_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -139,11 +143,12 @@ def correct_cell(connection: sqlite3.Connection, cell_id: int, class_name: str, 
     row = connection.execute("SELECT * FROM cells WHERE id = ?", (cell_id,)).fetchone()
     if row is None:
         raise no_cell(cell_id)
-    correction = Correction(cell_id, datetime.now(UTC), _text(who), cell_of(row).label, class_name)
+    now = datetime.now(UTC)
+    correction = Correction(cell_id, now, _text(who), cell_of(row).label, class_name)
     connection.execute("UPDATE cells SET corrected = ? WHERE id = ?", (class_name, cell_id))
     connection.execute(
         'INSERT INTO corrections (cell_id, at, who, "before", "after") VALUES (?, ?, ?, ?, ?)',
-        (cell_id, timestamp(correction.at), correction.who, correction.before, class_name),
+        (cell_id, timestamp(now), correction.who, correction.before or "unreadable", class_name),
     )
     return correction
 

@@ -111,6 +111,9 @@ def _crops(reader: Reader, session_id: int) -> Iterator[bytes]:
             archive.writestr(zipfile.ZipInfo(f"session-{session_id}/{place}"), jpeg)
             if len(sink) >= _PART:
                 yield sink.take()
+        if reader.unreadable:
+            lines = "".join(f"{line}\n" for line in reader.unreadable)
+            archive.writestr(zipfile.ZipInfo(f"session-{session_id}/unreadable.txt"), lines)
     yield sink.take()
 
 

@@ -81,16 +81,18 @@ _CELL = {
     "session_id": _WHOLE,
     "number": _WHOLE,
     "area": _WHOLE,
-    "position_um": _PAIR,
-    "label": _LABEL,
-    "classified_as": _LABEL,
+    # What cannot be read in a damaged store is null, or -1; "unreadable" names it.
+    "position_um": _or_null(_PAIR),
+    "label": _or_null(_LABEL),
+    "classified_as": _or_null(_LABEL),
     "corrected": _or_null(_LABEL),
-    **_PROBABILITIES,
-    "looks": _COUNT,
-    "focus": _NUMBER,
-    "first_seen": _TIME,
-    "confirmed_at": _TIME,
+    **{name: _or_null(schema) for name, schema in _PROBABILITIES.items()},
+    "looks": _WHOLE,
+    "focus": _or_null(_NUMBER),
+    "first_seen": _or_null(_TIME),
+    "confirmed_at": _or_null(_TIME),
     "model_hash": _TEXT,
+    "unreadable": _TEXTS,
 }
 _BOTH = {"as_classified": _of("Differential"), "as_corrected": _of("Differential")}
 _HEALTH_SENSORS = {
@@ -159,30 +161,35 @@ _SCHEMAS: JSON = {
         id=_WHOLE,
         sample=_TEXT,
         operator=_TEXT,
-        started_at=_TIME,
+        started_at=_or_null(_TIME),
         ended_at=_or_null(_TIME),
         ended_because=_or_null(_TEXT),
         camera=_TEXT,
         model_name=_TEXT,
         model_hash=_TEXT,
-        um_per_pixel=_NUMBER,
+        um_per_pixel=_or_null(_NUMBER),
         target=_or_null(_WHOLE),
         settings=_OPEN,
         continued=_COUNT,
-        crop_um=_NUMBER,
+        crop_um=_or_null(_NUMBER),
         start_clock_set=_or_null(_YES_OR_NO),
         end_clock_set=_or_null(_YES_OR_NO),
         goes_because=_or_null(_TEXT),
         goes_in_h=_or_null(_NUMBER),
+        unreadable=_TEXTS,
     ),
     "Sessions": _object(sessions=_list(_of("Session"))),
     "Comparison": _object(sessions=_list(_object(session=_of("Session"), **_BOTH))),
     "Cell": _object(**_CELL),
     "Cells": _object(cells=_list(_of("Cell"))),
     "CellWithHistory": _object(**_CELL, corrections=_list(_of("Correction"))),
-    "Correction": _object(cell_id=_WHOLE, at=_TIME, who=_TEXT, before=_LABEL, after=_LABEL),
+    "Correction": _object(
+        cell_id=_WHOLE, at=_or_null(_TIME), who=_TEXT, before=_or_null(_LABEL), after=_or_null(_LABEL)
+    ),
     "Events": _object(
-        events=_list(_object(id=_WHOLE, at=_TIME, session_id=_or_null(_WHOLE), kind=_TEXT, text=_TEXT))
+        events=_list(
+            _object(id=_WHOLE, at=_or_null(_TIME), session_id=_or_null(_WHOLE), kind=_TEXT, text=_TEXT)
+        )
     ),
     "Health": _object(
         healthy=_YES_OR_NO, problems=_TEXTS, warnings=_TEXTS, sensors=_object(**_HEALTH_SENSORS)

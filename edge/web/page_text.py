@@ -19,11 +19,12 @@ OLD_PICTURE_S = 3.0
 
 _COLORS = {one.name: one.color for one in CELL_CLASSES} | {UNCLASSIFIED: UNCLASSIFIED_COLOR}
 _NONE = "–"
+_UNREADABLE = "unreadable"
 
 
-def local_time(at: datetime) -> str:
+def local_time(at: datetime | None) -> str:
     """A moment in the time zone of the device."""
-    return f"{at.astimezone():%d %b %Y, %H:%M:%S}"
+    return _UNREADABLE if at is None else f"{at.astimezone():%d %b %Y, %H:%M:%S}"
 
 
 def time_zone() -> str:
@@ -41,8 +42,15 @@ def times(number: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(number, f"{count(number)} times")
 
 
-def probability(value: float) -> str:
+def measure(value: float | None, text: str) -> str:
+    """A number of a session, as a text with a place for it has it."""
+    return _UNREADABLE if value is None else text.format(value)
+
+
+def probability(value: float | None) -> str:
     """A probability; what is not quite certain never looks so."""
+    if value is None:
+        return _UNREADABLE
     return "> 0.99" if 0.995 <= value < 1 else f"{value:.2f}"
 
 
@@ -69,9 +77,9 @@ def session_name(session: Session) -> str:
     return session.sample or f"session {session.id}"
 
 
-def class_color(name: str) -> str:
+def class_color(name: str | None) -> str:
     """The colour that a class is drawn in everywhere, as SVG takes it."""
-    return "#{:02x}{:02x}{:02x}".format(*_COLORS[name])
+    return "#{:02x}{:02x}{:02x}".format(*_COLORS[name or UNCLASSIFIED])
 
 
 def share_of_best(focus: float | None) -> str:
@@ -209,6 +217,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
         count,
         flag,
         local_time,
+        measure,
         probability,
         remark,
         session_name,

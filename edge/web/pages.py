@@ -190,7 +190,7 @@ def correct(cell_id: int) -> Response:
         flash(f"Cell {before.number} is called {name} already.", "info")
     else:
         web().store.correct(cell_id, name, str(visitor().who))
-        flash(f"Cell {before.number} was {before.label} and is {name} now.", "info")
+        flash(f"Cell {before.number} was {before.label or 'unreadable'} and is {name} now.", "info")
     back = request.form.get("back", "")
     # Only to the pages that have this form; a browser takes // or a backslash for another site.
     if not back.startswith("/cells") or "\\" in back or not back.isprintable():
@@ -295,9 +295,11 @@ def session(session_id: int) -> str:
         found = reader.session(session_id)
         classified, corrected = reader.differential(session_id)
         events = reader.events(EVENTS_A_PAGE, session_id=session_id)
+        unreadable = reader.unreadable
     return render_template(
         "session.html",
         session=found,
+        unreadable=unreadable,
         classified=classified,
         corrected=corrected,
         error_notes=_error_notes(found),
@@ -330,7 +332,7 @@ def compare() -> str | Response:
         found: list[tuple[Session, Differential]] = [
             (reader.session(one), reader.differential(one)[1]) for one in chosen
         ]
-    methods = {(one.model_hash, round(one.um_per_pixel, 4)) for one, _ in found}
+    methods = {(one.model_hash, round(one.um_per_pixel or 0, 4)) for one, _ in found}
     return render_template(
         "compare.html",
         sessions=found,

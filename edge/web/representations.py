@@ -91,7 +91,7 @@ def of_session(session: Session) -> JSON:
         "sample": session.sample,
         "operator": session.operator,
         "started_at": of_time(session.started_at),
-        "ended_at": None if session.ended_at is None else of_time(session.ended_at),
+        "ended_at": of_time(session.ended_at),
         "ended_because": session.ended_because,
         "camera": session.camera,
         "model_name": session.model_name,
@@ -106,6 +106,7 @@ def of_session(session: Session) -> JSON:
         "end_clock_set": session.end_clock_set,
         "goes_because": session.goes_because,
         "goes_in_h": _rounded(session.goes_in_h, 2),
+        "unreadable": session.unreadable,
     }
 
 
@@ -116,16 +117,17 @@ def of_cell(cell: StoredCell) -> JSON:
         "session_id": cell.session_id,
         "number": cell.number,
         "area": cell.area,
-        "position_um": [round(value, 1) for value in cell.position_um],
+        "position_um": None if cell.position_um is None else [round(x, 1) for x in cell.position_um],
         "label": cell.label,
         "classified_as": cell.class_name,
         "corrected": cell.corrected,
         **_of_probabilities(cell.probabilities),
         "looks": cell.looks,
-        "focus": round(cell.focus, 3),
+        "focus": _rounded(cell.focus, 3),
         "first_seen": of_time(cell.first_seen),
         "confirmed_at": of_time(cell.confirmed_at),
         "model_hash": cell.model_hash,
+        "unreadable": cell.unreadable,
     }
 
 
@@ -207,9 +209,9 @@ def of_settings(settings: Settings, camera: str) -> JSON:
     return shown
 
 
-def of_time(moment: datetime) -> str:
-    """A moment as text."""
-    return moment.isoformat(timespec="milliseconds")
+def of_time(moment: datetime | None) -> str | None:
+    """A moment as text; None where it is not known."""
+    return None if moment is None else moment.isoformat(timespec="milliseconds")
 
 
 def _of_share(share: Share) -> JSON:
@@ -229,7 +231,9 @@ def _of_prediction(prediction: Prediction) -> JSON:
     }
 
 
-def _of_probabilities(probabilities: tuple[float, ...]) -> JSON:
+def _of_probabilities(probabilities: tuple[float, ...] | None) -> JSON:
+    if probabilities is None:
+        return {"probability": None, "probabilities": None}
     return {
         "probability": round(max(probabilities), 4),
         "probabilities": {

@@ -76,6 +76,7 @@ def test_a_cell_comes_out_as_it_was_given(folder: Path) -> None:
         model_hash="cd" * 32,
         corrected=None,
     )
+    assert cell.first_seen is not None
     assert cell.first_seen.utcoffset() == timedelta(0)
     decoded = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     assert np.abs(decoded.astype(int) - crop).mean() < 2
@@ -538,6 +539,7 @@ def test_events_are_read_newest_first_and_by_session(folder: Path) -> None:
             assert [event.text for event in events] == ["4", "3"]
             assert [event.text for event in reader.events(before_id=events[-1].id)] == ["2", "1", "0"]
             assert [event.text for event in reader.events(session_id=session.id)] == ["3", "1"]
+            assert events[0].at is not None
             assert abs(datetime.now(UTC) - events[0].at) < timedelta(minutes=1)
 
 
