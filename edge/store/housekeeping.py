@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edge.store.clock import Reading, read_clock
 from edge.store.database import transaction
-from edge.store.rows import NOTICE_S, NOTICES
+from edge.store.rows import NOTICE_S, NOTICES, is_time
 from edge.store.statements import (
     MAX_EVENTS,
     MAX_MESSAGES,
@@ -119,7 +119,10 @@ class Housekeeper:
 
         With each, a reading of a clock known to be set at or after its end; None where there was none yet.
         """
-        return {row[0]: row[1] for row in connection.execute(_MAY_GO, (self._keep_sessions,))}
+        return {
+            row[0]: row[1] if is_time(row[1]) else None
+            for row in connection.execute(_MAY_GO, (self._keep_sessions,))
+        }
 
     def _aged(self, connection: sqlite3.Connection, now: Reading) -> set[int] | None:
         """Sessions that ended too long ago; None where the clock does not tell."""
@@ -212,6 +215,7 @@ class Housekeeper:
             for row in connection.execute(
                 "SELECT id, notice, notice_s FROM sessions WHERE notice IS NOT NULL"
             )
+            if row["notice"] in NOTICES and isinstance(row["notice_s"], float)  # else it is begun anew
         }
         may_go = self.may_go(connection)
         for session_id in sorted(may_go.keys() | notices.keys()):

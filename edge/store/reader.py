@@ -223,7 +223,9 @@ class Reader:
         return [
             (
                 row["id"],
-                Message(row["topic"], bytes(row["payload"]), bool(row["retain"]), bool(row["latest_only"])),
+                Message(
+                    row["topic"], _payload(row["payload"]), bool(row["retain"]), bool(row["latest_only"])
+                ),
             )
             for row in rows
         ]
@@ -235,7 +237,8 @@ class Reader:
     def last_place(self, session_id: int) -> tuple[int, int]:
         """The highest number of a cell of a session and its last area; zeros where it has no cell."""
         row = self._connection.execute(
-            "SELECT coalesce(max(number), 0), coalesce(max(area), 0) FROM cells WHERE session_id = ?",
+            "SELECT coalesce(max(number), 0), coalesce(max(area), 0) FROM cells "
+            "WHERE session_id = ? AND typeof(number) = 'integer' AND typeof(area) = 'integer'",
             (session_id,),
         ).fetchone()
         return int(row[0]), int(row[1])
@@ -258,6 +261,10 @@ def open_reader(folder: Path) -> Iterator[Reader]:
     """
     with explained(folder / FILE_NAME), open_for_reading(folder) as connection:
         yield Reader(connection)
+
+
+def _payload(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
 
 
 def no_session(session_id: int) -> NotStoredError:

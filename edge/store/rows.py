@@ -24,6 +24,16 @@ def decode_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def is_time(value: object) -> bool:
+    """Whether it is a moment, with its distance to UTC."""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else None
+        # Near the first and the last year there is no local time.
+        return at is not None and at.tzinfo is not None and at.astimezone() is not None
+    except (ValueError, OverflowError):
+        return False
+
+
 def session_of(row: sqlite3.Row) -> Session:
     """A row of the table."""
     values = _Values(row)
@@ -135,13 +145,9 @@ class _Values:
 
     def time(self, field: str) -> datetime | None:
         """A moment, with its distance to UTC."""
-        try:
-            at = datetime.fromisoformat(self._row[field])
-            if at.tzinfo is not None:
-                at.astimezone()  # fails near the first and the last year
-                return at
-        except (TypeError, ValueError, OverflowError):
-            pass
+        value = self._row[field]
+        if is_time(value):
+            return datetime.fromisoformat(value)
         self.cannot_read(field)
         return None
 

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from jsonschema import Draft202012Validator
 
 from benchmarks.faults.plug import some_cell
 from edge.sessions_command import sessions
-from edge.store import FILE_NAME, NewSession, Store, open_reader
+from edge.store import FILE_NAME, NewSession, Store, open_reader, open_writer
+from edge.store.clock import Reading
+from edge.store.housekeeping import Housekeeper
 from edge.web.openapi import description
 from tests.edge.fed_device import FedDevice, fed_device
 
@@ -233,3 +236,19 @@ def test_what_cannot_be_read_is_named(
             if row["unreadable"]
         ]
         assert row["unreadable"] == column and row["model_hash"] == "ab" * 32
+
+
+@pytest.mark.parametrize("column", ["ended_by", "notice", "notice_s", "saved_correction", "ended_at"])
+def test_no_session_goes_for_a_value_that_cannot_be_read(fed: FedDevice, column: str) -> None:
+    clock = Reading(datetime(2030, 1, 1, tzinfo=UTC), True, 1000.0)
+    for value in (*ANY, *DATES, "age", "room"):
+        before = put(fed, "sessions", column, value)
+        try:
+            with open_writer(folder_of(fed), 5.0) as connection:
+                keeper = Housekeeper(folder_of(fed), 10, 0, keep_sessions=0, clock=lambda: clock)
+                for _ in range(2):
+                    for _ in keeper.keep_house(connection):
+                        pass
+                assert connection.execute("SELECT count(*) FROM sessions").fetchone()[0] == 1
+        finally:
+            put(fed, "sessions", column, before)
