@@ -182,11 +182,15 @@ def backup(folder: Path, target: Path) -> None:
     """Copy the whole store to the new FILE, as it is at one moment, also while a device counts."""
     with open_reader(folder) as reader:
         last = reader.last_correction()
-    size = back_up(folder, target)
+    made = back_up(folder, target)
     click.echo(
-        f"{shown_path(target)}: {size / 1e6:.1f} MB, checked. To restore it: stop the device, and put it"
+        f"{shown_path(target)}: {made.size / 1e6:.1f} MB, checked. To restore it: stop the device, and put it"
     )
     click.echo(f"in the place of {FILE_NAME}, with {FILE_NAME}-wal and -shm, if they are there, removed.")
+    for line in made.lacking:
+        click.echo(f"Error: {shown_path(line)}", err=True)
+    if made.lacking:
+        raise SystemExit(1)
     _save_corrections(folder, last)
 
 

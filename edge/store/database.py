@@ -15,8 +15,9 @@ from hematovision.errors import StoreError, reason_of
 from hematovision.images import shown_path
 
 FILE_NAME = "hematovision.db"
-# What SQLite keeps beside it: the write-ahead log, the index into that, and an older kind of log.
-_ENDINGS = ("-wal", "-shm", "-journal")
+# What lies beside it: SQLite's write-ahead log, the index into that, an older kind of log; see
+# `edge.store.mark` for the last.
+_ENDINGS = ("-wal", "-shm", "-journal", "-stored")
 
 #: The log is synced at each commit; less would leave that to the next checkpoint, or to chance.
 SYNCHRONOUS = "FULL"
@@ -92,7 +93,7 @@ def open_store(folder: Path) -> sqlite3.Connection:
         StoreError: it cannot be opened or written, or is damaged, newer, or not ours.
     """
     path = folder / FILE_NAME
-    _require_plain_files(path)
+    require_plain_files(path)
     try:
         # For its user alone: there are samples' names in it. SQLite gives the files beside it the same.
         path.touch(mode=0o600)
@@ -100,7 +101,7 @@ def open_store(folder: Path) -> sqlite3.Connection:
     except OSError as error:
         raise _unreachable(path, error) from error
     with explained(path):
-        connection = _connect(path, "rw", BUSY_S)
+        connection = connect(path, "rw", BUSY_S)
         try:
             _check(connection, path, newest_only=False)
             if user_version(connection) == 0:
@@ -160,8 +161,8 @@ def _open_existing(folder: Path, mode: str, busy_s: float) -> Iterator[sqlite3.C
         path.stat()
     except OSError as error:
         raise _unreachable(path, error) from error
-    _require_plain_files(path)
-    with closing(_connect(path, mode, busy_s)) as connection:
+    require_plain_files(path)
+    with closing(connect(path, mode, busy_s)) as connection:
         _check(connection, path, newest_only=True)
         yield connection
 
@@ -199,10 +200,10 @@ def _open_copy(path: Path) -> Iterator[sqlite3.Connection]:
                 f"{shown_path(path)}: its disk is read-only, and to be read it cannot be copied to "
                 f"{shown_path(place)} ({error.strerror}); set TMPDIR to a folder with more room"
             ) from error
-        with closing(_connect(copy, "rw", BUSY_S)) as connection:
+        with closing(connect(copy, "rw", BUSY_S)) as connection:
             _check(connection, path, newest_only=False)
             migrate(connection, STEPS)
-        with closing(_connect(copy, "ro", BUSY_S)) as connection:
+        with closing(connect(copy, "ro", BUSY_S)) as connection:
             yield connection
 
 
@@ -215,7 +216,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _require_plain_files(path: Path) -> None:
+def require_plain_files(path: Path) -> None:
     """Raise `StoreError` where SQLite would wait for a pipe, or write to a device."""
     for file in (path, *(Path(f"{path.resolve()}{ending}") for ending in _ENDINGS)):
         try:
@@ -236,7 +237,8 @@ def _unreachable(path: Path, error: OSError) -> StoreError:
     )
 
 
-def _connect(path: Path, mode: str, busy_s: float) -> sqlite3.Connection:
+def connect(path: Path, mode: str, busy_s: float) -> sqlite3.Connection:
+    """Open a file as a mode of SQLite's addresses says; ``busy_s``: how long others are waited for."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,

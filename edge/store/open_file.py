@@ -9,6 +9,8 @@ from pathlib import Path
 
 from edge.store.database import FILE_NAME, explain, open_store, sync_folder
 from edge.store.folder_lock import FolderLock
+from edge.store.mark import Mark
+from edge.store.salvage import last_ids, open_whole
 from hematovision.errors import RecoveryError, StoreError, StoreGoneError
 from hematovision.images import shown_path
 
@@ -25,20 +27,25 @@ class OpenFile:
     process. So `check` compares what is at the path with what is open, and `mend` puts the whole content back
     while it is still in hand.
 
+    ``said``: what was wrong with it when it was opened, a line each.
+
     Raises:
-        StoreError: as `open_store`.
+        StoreError: as `open_whole`.
     """
 
     def __init__(self, folder: Path, lock: FolderLock) -> None:
         self.path = folder / FILE_NAME
         self._folder = folder
         self._lock = lock
-        self._open()
+        opened = open_whole(folder)
+        self.said = opened.said
+        self._use(opened.connection)
         # What was in its place when it was looked at last.
         self._found: tuple[object, ...] | None = None
 
-    def _open(self) -> None:
-        self.connection = open_store(self._folder)
+    def _use(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._mark = Mark(self.path)
         # With the first question SQLite makes the files beside it.
         self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         self._beside = [Path(f"{self.path.resolve()}{ending}") for ending in _BESIDE]
@@ -110,6 +117,14 @@ class OpenFile:
             "the file is moved"
         )
 
+    def reported(self) -> None:
+        """Note outside of the file what is in it, once that is reported as stored."""
+        self._mark.note(last_ids(self.connection))
+
+    def is_damaged(self) -> None:
+        """Have the next start look at every page."""
+        self._mark.ask_for_close_look(True)
+
     def close(self) -> None:
         """Close it. What only an open file still holds is gone with this."""
         self.connection.close()
@@ -131,7 +146,8 @@ class OpenFile:
                 file.unlink(missing_ok=True)
             elif _identity(file) is not None:
                 file.rename(f"{file}.set-aside-{_now()}")
-        self._open()
+        self._use(open_store(self._folder))
+        self.reported()
         self._found = None
 
     def _keep_aside(self) -> str:

@@ -18,7 +18,7 @@ from edge.store.open_file import OpenFile
 from edge.store.records import Message, StoreCounts, StoredCell
 from edge.store.statements import NewCell, drop_messages, insert_cell, insert_event, insert_message
 from edge.threads import STOP_LIMIT_S
-from hematovision.errors import StoreError, StoreGoneError, StuckThreadError, reason_of
+from hematovision.errors import RecoveryError, StoreError, StoreGoneError, StuckThreadError, reason_of
 
 #: Cells that wait for a disk: 16 MB with their crops, minutes of counting. Others may wait in like number.
 QUEUE_SIZE = 2000
@@ -117,6 +117,8 @@ class Writer(Thread):
         self._chore: Iterator[None] | None = None
         self._chores_due = self._look_due = 0.0
         self._last_try = math.inf
+        for text in file.said:
+            self._say(text)
 
     def give(self, *items: Item) -> None:
         """Hand over what is to be written; never waits. What does not fit is counted."""
@@ -314,6 +316,7 @@ class Writer(Thread):
             except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
                 raise  # a fault of ours
             except sqlite3.DatabaseError as error:
+                self._require_whole(error)
                 # Where there is little room, some of it may fit.
                 self._batch_size = max(1, len(batch) // 2)
                 self._refused(error)
@@ -321,6 +324,7 @@ class Writer(Thread):
                 if everything and (len(batch) > 1 or is_busy) and monotonic() < self._last_try:
                     continue
                 return
+            self._file.reported()
             self._batch_size = min(2 * self._batch_size, _MAX_BATCH)
             self._written(batch, refusals, taken)
 
@@ -377,6 +381,12 @@ class Writer(Thread):
             self._items_due = taken + BATCH_S if self._items else math.inf
             self._changed.notify_all()
 
+    def _require_whole(self, error: sqlite3.Error) -> None:
+        """Raise `RecoveryError` where the file is damaged: a new process keeps what can be read of it."""
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            self._file.is_damaged()
+            raise RecoveryError(str(explain(self._path, error))) from error
+
     def _say(self, text: str) -> None:
         with self._changed:
             self._notices.append(text)
@@ -406,9 +416,11 @@ class Writer(Thread):
                     self._file.check()
             except sqlite3.Error as error:
                 wish.answer.set_exception(explain(self._path, error))
+                self._require_whole(error)
             except Exception as error:  # noqa: BLE001 (raised by whoever asked)
                 wish.answer.set_exception(error)
             else:
+                self._file.reported()
                 wish.answer.set_result(answer)
                 if wish.then_chores:
                     self._chore, self._chores_due = None, 0.0

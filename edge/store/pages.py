@@ -1,0 +1,211 @@
+"""The rows of a damaged file: taken from its pages one by one, whatever has become of what leads to them.
+
+SQLite reads a table from its root, and what lies behind a damaged page is lost to it. Here every leaf page of
+a table is read for itself, as https://www.sqlite.org/fileformat2.html describes it.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+Value = None | int | float | bytes | str
+
+_MAGIC = b"SQLite format 3\0"
+_PAGE_BYTES = 4096  # SQLite's own choice, and so ours
+_TABLE_LEAF = 13
+_FREE = 2  # in the map of pages
+_LOG_MAGIC = (0x377F0682, 0x377F0683)
+_LOG_HEADER, _FRAME_HEADER = 32, 24
+_FLOATS = 7
+_INTEGER_BYTES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
+
+
+class Pages:
+    """The pages of a file and of its write-ahead log.
+
+    Those of whole commits in the log stand for the file's. ``later``: pages that the log has behind a place
+    where it is damaged, which SQLite would not read.
+
+    Args:
+        path: the file; the log lies beside it, if there is one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._logged: dict[int, bytes] = {}
+        self.later: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        """Open them. Raises `OSError`."""
+        self._file = self._path.open("rb")
+        head = self._file.read(100)
+        size = int.from_bytes(head[16:18])
+        size = 65536 if size == 1 else size
+        is_head = head.startswith(_MAGIC) and size >= 512 and not size & (size - 1)
+        self._size = size if is_head else _PAGE_BYTES
+        self._reserved = head[20] if is_head else 0
+        log = Path(f"{self._path}-wal")
+        if log.exists():
+            self._read_log(log.read_bytes())
+        self._count = max(os.fstat(self._file.fileno()).st_size // self._size, *self._logged, 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def leaves(self) -> Iterator[list[tuple[int, list[Value]]]]:
+        """The rows of each leaf page of a table, with their row ids; what is not UTF-8 in a text is escaped.
+
+        Free pages are left out: their rows were deleted. A row that cannot be read is left out too.
+        """
+        for number in range(1, self._count + 1):
+            if not self._is_free(number):
+                rows = self._rows(self._page(number), 100 if number == 1 else 0)
+                if rows:
+                    yield rows
+        for page in self.later:
+            rows = self._rows(page, 0)
+            if rows:
+                yield rows
+
+    def _page(self, number: int) -> bytes:
+        logged = self._logged.get(number)
+        if logged is not None:
+            return logged
+        try:
+            return os.pread(self._file.fileno(), self._size, (number - 1) * self._size)
+        except OSError:
+            return b""  # a bad block
+
+    def _is_free(self, number: int) -> bool:
+        """Whether the map of pages says so; a file that gives room back to the disk has one."""
+        a_map = (self._size - self._reserved) // 5 + 1  # one page of it, and those that it maps
+        place, offset = divmod(number - 2, a_map)
+        if number < 3 or offset == 0:
+            return False
+        return self._page(2 + place * a_map)[(offset - 1) * 5 : (offset - 1) * 5 + 1] == bytes([_FREE])
+
+    def _rows(self, page: bytes, start: int) -> list[tuple[int, list[Value]]]:
+        if len(page) != self._size or page[start] != _TABLE_LEAF:
+            return []
+        count = int.from_bytes(page[start + 3 : start + 5])
+        rows = []
+        for index in range(min(count, self._size // 6)):
+            at = start + 8 + 2 * index
+            try:
+                rows.append(self._row(page, int.from_bytes(page[at : at + 2])))
+            except (IndexError, ValueError, struct.error):
+                continue
+        return rows
+
+    def _row(self, page: bytes, at: int) -> tuple[int, list[Value]]:
+        size, at = _varint(page, at)
+        row_id, at = _varint(page, at)
+        usable = self._size - self._reserved
+        local = size
+        if size > usable - 35:
+            least = (usable - 12) * 32 // 255 - 23
+            local = least + (size - least) % (usable - 4)
+            local = local if local <= usable - 35 else least
+        payload = bytearray(page[at : at + local])
+        if local < size:
+            self._overflow(int.from_bytes(page[at + local : at + local + 4]), size, usable, payload)
+        if len(payload) < size:
+            raise ValueError
+        return row_id - (1 << 64) if row_id >> 63 else row_id, _values(bytes(payload[:size]))
+
+    def _overflow(self, number: int, size: int, usable: int, payload: bytearray) -> None:
+        while number and len(payload) < size:
+            page = self._page(number)
+            if len(page) != self._size or number > self._count:
+                raise ValueError
+            payload += page[4:usable]
+            number = int.from_bytes(page[:4])
+
+    def _read_log(self, log: bytes) -> None:
+        if len(log) < _LOG_HEADER or int.from_bytes(log[:4]) not in _LOG_MAGIC:
+            return
+        self._size = int.from_bytes(log[8:12]) or self._size
+        order = ">" if int.from_bytes(log[:4]) & 1 else "<"
+        salt = log[16:24]
+        sums = _checksum(log[:24], (0, 0), order)
+        intact = sums == struct.unpack(">II", log[24:32])
+        waiting: dict[int, bytes] = {}
+        for at in range(_LOG_HEADER, len(log) - _FRAME_HEADER - self._size + 1, _FRAME_HEADER + self._size):
+            head, page = log[at : at + _FRAME_HEADER], log[at + _FRAME_HEADER :][: self._size]
+            if head[8:16] != salt:
+                intact = False  # of an earlier round, or damaged: what follows may still be of this one
+                continue
+            if intact:
+                sums = _checksum(page, _checksum(head[:8], sums, order), order)
+                intact = sums == struct.unpack(">II", head[16:24])
+            if not intact:
+                self.later.append(page)
+                continue
+            waiting[int.from_bytes(head[:4])] = page
+            if int.from_bytes(head[4:8]):  # a commit
+                self._logged |= waiting
+                waiting = {}
+        self.later = [*waiting.values(), *self.later]
+
+
+def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+    """The log's own, carried on from what lies before."""
+    one, two = sums
+    numbers = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
+    for first, second in zip(numbers, numbers, strict=True):
+        one = (one + first + two) & 0xFFFFFFFF
+        two = (two + second + one) & 0xFFFFFFFF
+    return one, two
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of up to nine bytes, and where the next begins."""
+    value = 0
+    for index in range(8):
+        byte = data[at + index]
+        value = value << 7 | byte & 127
+        if byte < 128:
+            return value, at + index + 1
+    return value << 8 | data[at + 8], at + 9
+
+
+def _values(payload: bytes) -> list[Value]:
+    """The values of a record."""
+    size, at = _varint(payload, 0)
+    if size > len(payload):
+        raise ValueError
+    kinds = []
+    while at < size:
+        kind, at = _varint(payload, at)
+        kinds.append(kind)
+    values: list[Value] = []
+    at = size
+    for kind in kinds:
+        length = (kind - 12) // 2 if kind >= 12 else _INTEGER_BYTES.get(kind, 8 if kind == _FLOATS else 0)
+        data = payload[at : at + length]
+        if len(data) < length:
+            raise ValueError
+        at += length
+        values.append(_value(kind, data))
+    return values
+
+
+def _value(kind: int, data: bytes) -> Value:
+    if kind >= 12:
+        return data if kind % 2 == 0 else data.decode("utf-8", "backslashreplace")
+    if kind == _FLOATS:
+        return float(struct.unpack(">d", data)[0])
+    if kind in (8, 9):
+        return kind - 8
+    if kind == 0:
+        return None
+    if kind in _INTEGER_BYTES:
+        return int.from_bytes(data, signed=True)
+    raise ValueError
