@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from benchmarks.faults.plug import some_cell
 from edge.sessions_command import sessions
-from edge.store import FILE_NAME, NewSession, Store, back_up, open_reader
+from edge.store import FILE_NAME, NewSession, Store, StoredCell, back_up, open_reader
 from edge.store import salvage as salvage_module
 from edge.store.mark import ENDING, Mark
 from hematovision.errors import RecoveryError, StoreError
@@ -54,10 +54,10 @@ def root_of(path: Path, name: str) -> int:
         )
 
 
-def content(folder: Path) -> dict[int, tuple[object, ...]]:
+def content(folder: Path) -> dict[int, tuple[StoredCell, bytes | None]]:
     """All that can be read of each cell."""
     with open_reader(folder) as reader:
-        found: dict[int, tuple[object, ...]] = {}
+        found: dict[int, tuple[StoredCell, bytes | None]] = {}
         for cell in reader.cells(limit=100_000):
             try:
                 crop: bytes | None = reader.crop(cell.id)
@@ -314,7 +314,7 @@ def test_there_is_no_room_for_a_new_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(salvage_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="is damaged, and what can be read"), Store(tmp_path):
         pass
     assert path.read_bytes() == damaged

@@ -89,7 +89,7 @@ def test_nothing_is_lost_where_the_file_goes_away(folder: Path, away: Callable[[
     assert numbers(folder) == [*range(1, 41)]
     assert integrity(folder) == "ok"
     left = {file.name for file in folder.iterdir() if "set-aside" not in file.name}
-    assert left <= {FILE_NAME, "lock"}
+    assert left <= {FILE_NAME, f"{FILE_NAME}-stored", "lock"}
 
 
 def test_it_is_noticed_while_nothing_is_counted(folder: Path) -> None:
