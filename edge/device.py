@@ -88,6 +88,7 @@ class Device:
         # Begins the session that waits for a frame.
         self._waiting: Callable[[], _Counting] | None = None
         self._patient = True
+        self._short_of_room = False
         self._refused = False
         self._ask_again_at = 0.0
         self._publisher: Callable[[], PublisherStatus] | None = None
@@ -317,12 +318,17 @@ class Device:
         self._publisher = status
 
     def hear_store(self) -> None:
-        """Pass on what happened to the store's file: to the page, and to whoever follows the log."""
+        """Pass on what happened to the store's file, or its room, to the page and whoever follows the log."""
         for text in self.store.take_notices():
             with self._changed:
                 self._said["file"] = f"The store: {text}."
             if self._tell is not None:
                 self._tell("store", text)
+        warning = self.store.counts().warning
+        # Its figures change, and the page has them; the log is told once.
+        if warning is not None and not self._short_of_room and self._tell is not None:
+            self._tell("store", warning)
+        self._short_of_room = warning is not None
 
     def broken(self) -> str | None:
         """A part that has ended, in a line; None while all are there."""

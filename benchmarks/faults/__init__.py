@@ -8,6 +8,9 @@ _FAULTS = {
     "broker": LazyCommand(
         "benchmarks.faults.broker", "broker", "A broker that is stopped and started under load."
     ),
+    "clock": LazyCommand(
+        "benchmarks.faults.clock", "clock", "A clock that is behind, ahead or jumps, and what is deleted."
+    ),
     "full-disk": LazyCommand(
         "benchmarks.faults.full_disk", "full_disk", "A disk that fills up, and is cleared."
     ),

@@ -28,8 +28,8 @@ from edge.store.statements import (
 
 #: So many sessions stay however old they are, and however full the disk is, unless a person says otherwise.
 KEEP_SESSIONS = 20
-#: A clock that has gone by so much more or less than time has, in seconds, was set anew.
-JUMP_S = 60.0
+#: A clock that has gone by so much more or less than time has was set anew.
+JUMP = timedelta(minutes=1)
 
 _MB = 1_000_000
 # Given back at a time: 1 MB, so that a cell waits little for it.
@@ -84,7 +84,10 @@ class Housekeeper:
         self._free_mb = free_mb
         self._clock = clock
         self._last: Reading | None = None
+        # Of a clock that is set: its last reading, and since when, by itself, it has gone without a jump.
         self._last_set: Reading | None = None
+        self._steady_since = datetime.max.replace(tzinfo=UTC)
+        self._doubted_until_s = 0.0
         self._bytes: dict[int, int] = {}  # of sessions that may go: they do not grow any more
 
     def keep_house(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -128,16 +131,9 @@ class Housekeeper:
         """Sessions that ended too long ago; None where the clock does not tell."""
         if not now.is_set:
             return None if self._keep_days else set()
-        last, self._last_set = self._last_set, now
-        if last is not None:
-            jump_s = (now.at - last.at).total_seconds() - (now.since_start_s - last.since_start_s)
-            if abs(jump_s) > JUMP_S:
-                text = (
-                    f"the time of day jumped by {jump_s:+.0f} s: no session's age is judged by it for a day"
-                )
-                with transaction(connection):
-                    insert_event(connection, now.at, None, "clock", text)
-                return set()  # what was announced by one of the two clocks is begun anew
+        self._look_for_jump(connection, now)
+        if now.since_start_s < self._doubted_until_s:
+            return set()
         with transaction(connection):
             # Whenever they ended, it was before now.
             connection.execute(
@@ -148,6 +144,29 @@ class Housekeeper:
             return set()
         since = timestamp(now.at - timedelta(days=self._keep_days))
         return {one for one, ended_by in self.may_go(connection).items() if ended_by and ended_by < since}
+
+    def _look_for_jump(self, connection: sqlite3.Connection, now: Reading) -> None:
+        """See whether a clock that was set was set otherwise: it was wrong before, or is now.
+
+        What ended by it is of unknown age again. For a day, or until the next start, it is not gone by.
+        """
+        last, self._last_set = self._last_set, now
+        if last is None:
+            self._steady_since = now.at
+            return
+        passed = timedelta(seconds=now.since_start_s - last.since_start_s)
+        expected = last.at + passed
+        if abs(now.at - expected) <= JUMP:
+            return
+        text = f"the time of day jumped from {expected:%Y-%m-%d %H:%M} to {now.at:%Y-%m-%d %H:%M}"
+        with transaction(connection):
+            insert_event(connection, now.at, None, "clock", f"{text}: no session's age is judged for a day")
+            connection.execute(
+                "UPDATE sessions SET ended_by = NULL WHERE ended_by BETWEEN ? AND ?",
+                (timestamp(self._steady_since), timestamp(expected)),
+            )
+        self._steady_since = now.at - passed
+        self._doubted_until_s = now.since_start_s + NOTICE_S
 
     def _crowding(self, connection: sqlite3.Connection) -> Generator[None, None, set[int]]:
         """The oldest sessions whose room is wanted; none where all that may go would not be enough."""

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.faults.clock import clock, measure_clock
 from benchmarks.faults.disk_trace import SECTOR, Change, DiskTrace, Left, read_trace, sectors
 from benchmarks.faults.full_disk import full_disk
 from benchmarks.faults.plug import measure_plug, plug
+from edge.store.clock import Reading
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
@@ -44,6 +46,37 @@ def test_a_full_disk_costs_no_cell_that_was_reported_as_stored() -> None:
     result = CliRunner().invoke(full_disk, ["--times", "3"])
     assert result.exit_code == 0, result.output
     assert "Disk full 3 times: said 3 times, written again 3 times." in result.output
+
+
+def test_no_clock_deletes_a_session_that_is_not_due() -> None:
+    result = CliRunner().invoke(clock, ["--starts", "25"])
+    assert result.exit_code == 0, result.output
+    assert "0 of them wrongly; 0 that were due are still there." in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("edge.store.housekeeping.NOTICE_S", 0.0, "it was not announced for a day"),
+        (
+            "benchmarks.faults.clock._Clock.__call__",
+            lambda clock: Reading(clock.shown, True, (clock.now - clock.started).total_seconds()),
+            "days before",
+        ),
+        (
+            "edge.store.housekeeping._MAY_GO",
+            "SELECT id, ended_by FROM sessions WHERE ended_at IS NOT NULL ORDER BY id LIMIT ? + 1000",
+            "its corrections were nowhere else",
+        ),
+    ],
+)
+def test_housekeeping_that_trusts_too_much_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object, why: str
+) -> None:
+    monkeypatch.setattr(name, value)
+    result = measure_clock(tmp_path, 20)
+    assert not result.passed
+    assert any(why in line for line in result.wrong)
 
 
 # What the rebuilding takes for possible.

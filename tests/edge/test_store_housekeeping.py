@@ -16,7 +16,7 @@ from edge.store import FILE_NAME, Message, NewSession, Session, Store, database,
 from edge.store import writer as writer_module
 from edge.store.clock import Reading
 from edge.store.housekeeping import Housekeeper
-from edge.store.statements import correct_cell, save_corrections
+from edge.store.statements import correct_cell, end_session, save_corrections
 
 NEW = NewSession("", "", "camera", "model", "ab" * 32, 0.1)
 LIMIT_S = 10.0
@@ -201,8 +201,22 @@ def test_after_a_jump_no_age_is_judged_until_a_day_has_passed_without_one(
         assert house.round(0.5) == ids
         house.clock.jump(-days)
         assert house.round(0.5) == ids
-    assert any("jumped by" in text for text in house.events("clock"))
+    assert any("jumped from" in text for text in house.events("clock"))
     assert house.announced() == []
+
+
+def test_what_ended_by_a_clock_that_was_set_wrongly_is_no_older_than_the_right_time(tmp_path: Path) -> None:
+    with Store(tmp_path, clock=FakeClock()) as store:
+        store.start_session(NEW)
+    house = House(tmp_path, FakeClock(), keep_days=90)
+    house.round()
+    house.clock.jump(-200)  # a time server that is wrong
+    house.round(0.1)
+    house.do(lambda c: end_session(c, 1, "stopped", house.clock))
+    house.clock.jump(200)  # and is put right
+    house.round(0.1)
+    for _ in range(5):
+        assert house.round(1) == [1] and not house.announced()
 
 
 def test_what_was_announced_stays_so_while_the_clock_is_not_set_and_its_time_stands_still(
