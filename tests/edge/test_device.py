@@ -100,6 +100,22 @@ def test_what_the_store_did_not_take_is_said_beside_the_count(
     assert notes[-2:] == ("Cells that could not be stored: 2.", "The store: the disk is full.")
 
 
+def test_a_card_that_others_filled_is_told_once_and_shown_while_it_lasts(
+    store: Store, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    device = Device(
+        *(Settings(), classifier.model, store, LiveLine(classifier), "a camera", UM_PER_PIXEL),
+        tell=lambda _, text: told.append(text),
+    )
+    for free in (90, 80):
+        counts = StoreCounts(0, 5, 0, None, f"The card is full: {free} MB are free.")
+        monkeypatch.setattr(store, "counts", lambda counts=counts: counts)
+        device.hear_store()
+        assert device.status().notes[-1] == counts.warning
+    assert told == ["The card is full: 90 MB are free."]
+
+
 def test_frames_still_on_their_way_belong_to_the_session_that_they_were_seen_in(
     device: Device, store: Store
 ) -> None:
