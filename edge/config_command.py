@@ -56,6 +56,7 @@ def check(file: str | None) -> None:
     click.echo(f"{'The defaults' if path is None else shown_path(path)}: no mistakes.")
     if not found.settings.camera.source:
         click.echo("No camera is set: hematovision run needs camera.source or --camera.")
+    _say_who_may_look(found.settings)
 
 
 def mistakes_beyond(found: FoundSettings, path: Path | None) -> list[str]:
@@ -87,6 +88,18 @@ def mistakes_beyond(found: FoundSettings, path: Path | None) -> list[str]:
             f"chmod o= {name}, its group being the service's"
         )
     return wrong
+
+
+def _say_who_may_look(settings: Settings) -> None:
+    from edge.web.auth import is_loopback  # with Flask, which takes long to load
+
+    web = settings.web
+    if web.port and is_loopback(web.host) and not web.read_without_token:
+        click.echo(
+            "Whoever asks for the page from this machine may look without the token. Have a proxy on it set "
+            "X-Forwarded-Proto: through one that sets no such header (nginx by default) everybody may look.",
+            err=True,
+        )
 
 
 def _say_mistakes(mistakes: Sequence[str]) -> None:

@@ -39,6 +39,7 @@ from edge.config import WebSettings
 from edge.private_file import read_private_file, write_private_file
 from edge.store import Store
 from edge.token import check_token, has_token, stored_hash
+from edge.web.proxies import came_by_proxy
 from edge.web.uploads import max_request_bytes
 from hematovision.errors import SettingError, reason_of
 from hematovision.images import shown_path
@@ -111,7 +112,7 @@ class Gate:
     def may_read(self) -> bool:
         """Whether whoever asks may look without being signed in."""
         # What a proxy on this machine passes on comes from elsewhere.
-        return self._is_open or (self._is_here and "X-Forwarded-Proto" not in request.headers)
+        return self._is_open or (self._is_here and not came_by_proxy(request.headers.keys()))
 
     def check_host(self) -> None:
         """Raise `BadRequest` where the page is asked for by a name that is not its own."""

@@ -37,6 +37,7 @@ from waitress.utilities import Error
 from edge.config import WebSettings
 from edge.threads import STOP_LIMIT_S
 from edge.web.context import Web
+from edge.web.proxies import is_of_proxy
 from edge.web.uploads import UPLOAD_PATHS, max_request_bytes
 from hematovision.errors import SettingError, StuckThreadError
 
@@ -77,6 +78,8 @@ class _Limits(Adjustments):
             # A proxy on this machine may say that it was asked by TLS, and nothing else.
             trusted_proxy="127.0.0.1",
             trusted_proxy_headers={"x-forwarded-proto"},
+            # Else waitress would take out what tells the application that a proxy was between.
+            clear_untrusted_proxy_headers=False,
             **more,
         )
         self.uploading: WeakSet[_Request] = WeakSet()
@@ -103,6 +106,10 @@ class _Request(HTTPRequestParser):
             super().parse_header(header_plus)
         except TransferEncodingNotImplemented as error:
             raise ParsingError(str(error)) from error  # a client's mistake as any other
+        # Waitress passes over names with underscores. What a proxy sends is a mark of it in any spelling.
+        names = (line.partition(b":")[0].decode("latin-1") for line in header_plus.split(b"\r\n")[1:])
+        if any("_" in name and is_of_proxy(name) for name in names):
+            self.headers.setdefault("VIA", "")
         if self.path not in UPLOAD_PATHS or self.body_rcv is None:
             return
         if len(self.adj.uploading) < UPLOADS:

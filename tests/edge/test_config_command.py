@@ -79,6 +79,14 @@ def test_a_good_file_passes_and_no_camera_is_opened(file: Path, monkeypatch: pyt
     assert (result.exit_code, result.stdout) == (0, f"{file}: no mistakes.\n")
 
 
+def test_who_may_look_is_said_where_a_proxy_could_let_everybody_in(file: Path) -> None:
+    file.write_text("")
+    assert "Have a proxy on it set X-Forwarded-Proto" in call("check", str(file)).stderr
+    for closed in ("port = 0", "read_without_token = true"):
+        file.write_text(f"[web]\n{closed}\n")
+        assert "X-Forwarded-Proto" not in call("check", str(file)).stderr
+
+
 def test_every_mistake_is_found_not_only_the_first(file: Path, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("hunter2")
     (tmp_path / "password").chmod(0o644)

@@ -222,7 +222,7 @@ def test_a_wrong_token_is_refused_also_where_reading_is_open(make_app: MakeApp) 
 
 def test_what_a_proxy_passes_on_is_not_from_this_machine(make_app: MakeApp, fed: FedDevice) -> None:
     # As a browser sends it to a proxy that asks for a password, too.
-    by_proxy = {"X-Forwarded-Proto": "https", "Authorization": "Basic YTpi"}
+    by_proxy = {"X-Forwarded-For": "192.0.2.7", "Authorization": "Basic YTpi"}
     client = make_app().test_client()
     assert client.get("/api/v1/status", headers=by_proxy).status_code == 401
     assert client.get("/cells", headers=by_proxy).location.startswith("/sign-in")

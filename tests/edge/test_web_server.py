@@ -283,6 +283,78 @@ def test_behind_a_proxy_with_tls_the_cookie_is_for_tls_only(serve: Serve) -> Non
         assert (b"Secure" in cookie) == secure
 
 
+BY_PROXY = (
+    "X-Forwarded-Proto: https",
+    "X-Forwarded-Proto:",
+    "X-Forwarded-For: 192.0.2.7",
+    "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Host: lab.example\r\nX-Forwarded-Server: lab.example",
+    "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-For: 127.0.0.1",
+    "x-forwarded-for:",
+    "X_FORWARDED_FOR: 192.0.2.7",
+    "X_Forwarded_For: 192.0.2.7",
+    "X-Forwarded_For: 127.0.0.1",
+    "X_Real_IP:192.0.2.7",
+    "X-Forwarded-Port: 443",
+    "X-Forwarded-Prefix: /scope",
+    "X-Forwarded-By: proxy",
+    "X-Forwarded: for=192.0.2.7",
+    "Forwarded: for=192.0.2.7;proto=https;host=lab.example",
+    "FORWARDED:",
+    "forwarded: nonsense",
+    "Via: 1.1 proxy.example",
+    "VIA:",
+    "X-Real-IP: 192.0.2.7",
+    "X-Real-Ip: 127.0.0.1",
+    "X-Client-IP: 192.0.2.7",
+    "X-Cluster-Client-IP: 192.0.2.7",
+    "Client-IP: 192.0.2.7",
+    "True-Client-IP: 192.0.2.7",
+    "CF-Connecting-IP: 192.0.2.7",
+    "CF-Ray: 1",
+    "Fastly-Client-IP: 192.0.2.7",
+    "X-Original-URL: /",
+    "X-Original-Forwarded-For: 192.0.2.7",
+    "X-Scheme: https",
+    "X-Envoy-External-Address: 192.0.2.7",
+    "X-Remote-Addr: 192.0.2.7",
+    "Front-End-Https: on",
+    "CDN-Loop: cloudflare",
+)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/status", "/live.jpg", "/metrics"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_whatever_mark_a_proxy_leaves_makes_a_request_one_from_elsewhere(
+    serve: Serve, path: str, version: str
+) -> None:
+    served = serve()
+    request = f"GET {path} HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n%s\r\n"
+    let_in = [
+        mark for mark in BY_PROXY if served.status_of((request % f"{mark}\r\n").encode())[0] not in (400, 401)
+    ]
+    assert let_in == []
+    assert served.status_of((request % "").encode())[0] == 200
+
+
+def test_what_browsers_and_programs_send_by_themselves_is_no_mark_of_a_proxy(serve: Serve) -> None:
+    sent = (
+        "User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: */*\r\nAccept-Language: de\r\nDNT: 1\r\n"
+        'Accept-Encoding: gzip\r\nCookie: a=b\r\nSec-CH-UA: "Chromium"\r\nSec-CH-UA-Platform: "Linux"\r\n'
+        "Upgrade-Insecure-Requests: 1\r\nSec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nPriority: 0\r\n"
+        "X-Requested-With: XMLHttpRequest\r\nX-Request-ID: 1\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n"
+        "Origin: http://localhost\r\nReferer: http://localhost/\r\nIf-None-Match: x\r\nRange: bytes=0-\r\n"
+        "Authorization: Basic YTpi\r\nTraceparent: 00-1-1-00\r\nX_Own_Name: x\r\nProxy-Connection: keep-alive"
+    )
+    request = f"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{sent}\r\n\r\n"
+    assert serve().status_of(request.encode())[0] == 200
+
+
+def test_a_proxy_that_says_what_it_cannot_is_refused(serve: Serve) -> None:
+    request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Proto: %s\r\n\r\n"
+    for said in ("https, http", "gopher"):
+        assert serve().status_of((request % said).encode())[0] == 400
+
+
 def test_where_it_cannot_listen_is_told_at_once(fed: FedDevice, serve: Serve) -> None:
     taken = serve().port
     for web, why in (
