@@ -47,6 +47,8 @@ Environment=PYTHONUNBUFFERED=1
 Environment=PYTHONFAULTHANDLER=1
 LimitCORE=0
 MemoryMax=1G
+# A child that looks at a picture may be ended for want of memory, and the rest goes on.
+OOMPolicy=continue
 TasksMax=200
 
 User={user}

@@ -9,7 +9,7 @@ from edge.classifier import Classifier, Prediction
 from hematovision.blank_field import BlankField
 from hematovision.crops import cut_crops
 from hematovision.errors import ImageError
-from hematovision.finder import CellRegion, find_cells, most_prominent
+from hematovision.finder import CellRegion, find_cells, find_single
 from hematovision.images import shown_path
 from hematovision.optics import Field, measure_field
 
@@ -53,12 +53,12 @@ def name_cells(
     """
     start = perf_counter()
     field = measure_field(frame.image, frame.um_per_pixel, blank, frame.small)
-    regions = find_cells(field)
     found = True
     if single:
-        region = most_prominent(regions, field)
-        found = region is not None
-        regions = [region or _middle(field, classifier)]
+        region, found = find_single(field, classifier.model.manifest.crop.side_um)
+        regions = [region]
+    else:
+        regions = find_cells(field)
     middle = perf_counter()
     crops = cut_crops(field, [region.center for region in regions], classifier.model.manifest.crop)
     predictions = classifier.predict(crops)
@@ -86,17 +86,3 @@ def name_frames(
         except ImageError as error:
             result = LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
         yield result
-
-
-def _middle(field: Field, classifier: Classifier) -> CellRegion:
-    """The crop's square in the middle of the image, as a region without a nucleus."""
-    height, width = field.image.shape[:2]
-    side = min(classifier.model.manifest.crop.side_um / field.um_per_pixel, width, height)
-    return CellRegion(
-        center=((width - 1) / 2, (height - 1) / 2),
-        box=((width - side) / 2, (height - side) / 2, side, side),
-        nucleus_area_um2=0.0,
-        score=0.0,
-        focus=0.0,
-        touches_border=False,
-    )

@@ -86,16 +86,19 @@ def stream_from_child(
     command = [sys.executable, "-I", "-c", _START]
     places = [os.path.abspath(place) for place in sys.path]  # noqa: PTH100 (a link in it is meant)
     command += [json.dumps(places), module, json.dumps(asdict(limits))]
-    process = subprocess.Popen(  # noqa: S603 (ourselves)
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        cwd="/",
-        env=os.environ | _ONE_THREAD,
-        start_new_session=True,  # Ctrl-C is for the parent, which ends the child
-    )
+    try:
+        process = subprocess.Popen(  # noqa: S603 (ourselves)
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd="/",
+            env=os.environ | _ONE_THREAD,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends the child
+        )
+    except OSError as error:
+        raise ChildError(module, ChildEnding.NOT_STARTED, stderr=str(error)) from error
     said = bytearray()
     try:
         yield from _exchange(module, process, data, limits, wanted, said)

@@ -75,6 +75,7 @@ class NotStoredError(StoreError):
 class ChildEnding(StrEnum):
     """Why a child process gave no result."""
 
+    NOT_STARTED = "cannot be started"
     TIMED_OUT = "took longer than it may"
     OUT_OF_MEMORY = "takes more memory than it may"
     TOO_MUCH_OUTPUT = "gave more than it may"

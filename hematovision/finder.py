@@ -87,6 +87,27 @@ def most_prominent(regions: list[CellRegion], field: Field) -> CellRegion | None
     return max(regions, key=prominence, default=None)
 
 
+def find_single(field: Field, crop_um: float) -> tuple[CellRegion, bool]:
+    """The cell that a single-cell image is of, and whether it was found.
+
+    Where no nucleus is seen it is the middle of the image, as wide as a crop of ``crop_um`` micrometres.
+    """
+    region = most_prominent(find_cells(field), field)
+    if region is not None:
+        return region, True
+    height, width = field.image.shape[:2]
+    side = min(crop_um / field.um_per_pixel, width, height)
+    middle = CellRegion(
+        center=((width - 1) / 2, (height - 1) / 2),
+        box=((width - side) / 2, (height - side) / 2, side, side),
+        nucleus_area_um2=0.0,
+        score=0.0,
+        focus=0.0,
+        touches_border=False,
+    )
+    return middle, False
+
+
 def nuclear_stain(field: Field) -> NDArray[np.float32]:
     """Red optical density less a share of the blue, at working scale: (h, w) float32; nuclei stand out."""
     red, blue = (optical_density(cv2.extractChannel(field.transmittance, channel)) for channel in (0, 2))

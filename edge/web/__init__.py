@@ -23,6 +23,7 @@ from edge.web.pages import pages
 from edge.web.uploads import MAX_FORM_BYTES, Uploads
 from hematovision.errors import (
     CalibrationError,
+    ChildError,
     HematoVisionError,
     ImageError,
     ModelFileError,
@@ -49,6 +50,7 @@ _STATUS_OF: dict[type[HematoVisionError], int] = {
     NotStoredError: 404,
     StoreError: 503,
     ModelFileError: 503,
+    ChildError: 503,
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from edge.annotate import annotate
 from edge.pipeline import SeenCell
 from edge.stills import NamedCell
-from hematovision.images import RGBImage
+from hematovision.images import RGBImage, shrink
 
 #: A picture is shown no wider.
 WIDTH_PX = 960
@@ -24,16 +24,13 @@ def draw(image: RGBImage, cells: Sequence[_Cell]) -> bytes:
 
     The picture given is only read: it may be in use elsewhere.
     """
-    height, width = image.shape[:2]
-    scale = min(1.0, WIDTH_PX / width)
-    if scale < 1:
-        # Averaging to a whole part of the size first: averaging to any size takes five times as long.
-        part = width // WIDTH_PX
-        if part > 1:
-            image = cv2.resize(image, (width // part, height // part), interpolation=cv2.INTER_AREA)
-        size = WIDTH_PX, max(1, round(height * scale))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    drawn = annotate(image, [_scaled(cell, scale) for cell in cells]) if cells else image
+    return draw_small(shrink(image, WIDTH_PX), cells, image.shape[1])
+
+
+def draw_small(small: RGBImage, cells: Sequence[_Cell], width: int) -> bytes:
+    """The same of a picture that was shrunk already, from so many pixels in width."""
+    scale = small.shape[1] / width
+    drawn = annotate(small, [_scaled(cell, scale) for cell in cells]) if cells else small
     quality = cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY
     _, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), quality)
     return bytes(np.ascontiguousarray(data))

@@ -33,7 +33,7 @@ from edge.web.page_text import (
 )
 from edge.web.uploads import Classified
 from hematovision.cell_classes import CELL_CLASSES, REFERENCE_SOURCE
-from hematovision.errors import HematoVisionError, StoreError
+from hematovision.errors import ChildError, HematoVisionError, StoreError
 from hematovision.terminal.mistyped import decimal_comma
 
 #: Rows of one page.
@@ -219,7 +219,7 @@ def classify_image() -> Response | tuple[str, int]:
     except HTTPException as error:
         return _classify_page(error.description, None), error.code or BadRequest.code
     except HematoVisionError as error:
-        return _classify_page(str(error), None), 422
+        return _classify_page(str(error), None), 503 if isinstance(error, ChildError) else 422
     current_app.extensions["classified"].append(result)
     return redirect(url_for(".classify", result=result.picture), 303)
 

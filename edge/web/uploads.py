@@ -2,25 +2,24 @@
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 from werkzeug.exceptions import BadRequest, ServiceUnavailable, UnsupportedMediaType
 from werkzeug.wrappers import Request
 
-from edge.cameras import Frame
 from edge.classifier import Classifier
 from edge.config import Settings, WebSettings
-from edge.stills import NamedCell, name_cells
-from edge.web.drawing import draw
-from hematovision.errors import CalibrationError
-from hematovision.images import decode_image
+from edge.stills import NamedCell
+from edge.web.drawing import WIDTH_PX, draw_small
+from hematovision.errors import ChildEnding, ChildError
 from hematovision.model_file import ModelFile
 from hematovision.optics import check_um_per_pixel
-from hematovision.red_cells import measure_red_cells, measure_scale, scale_warning
+from hematovision.picture_child import Wanted, find_in_child
 from hematovision.terminal.mistyped import decimal_comma
 
 #: What a form without a picture may be, and what a form has beside its picture.
@@ -33,7 +32,8 @@ MAX_UPLOAD_PIXELS = 12_500_000
 WAIT_S = 10.0
 
 _PICTURES_KEPT = 4
-_NAME = "the picture"
+# Looked at in one go; between them it is seen whether whoever sent the picture is still there.
+_CROPS_A_TURN = 16
 _FORM = "multipart/form-data"
 
 
@@ -83,6 +83,7 @@ class Uploads:
         """
         if request.mimetype != _FORM:
             raise UnsupportedMediaType(f"send a form with a file, as {_FORM}")
+        is_gone: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
         image, kind = request.files.get("image"), request.form.get("kind", "field")
         scale = request.form.get("um_per_pixel", "").strip()
         if image is None:
@@ -95,14 +96,21 @@ class Uploads:
             raise BadRequest(
                 f"um_per_pixel: a number such as 0.1, or nothing to measure it{decimal_comma(scale)}"
             ) from None
-        return self.classify(image.stream.read(), kind == "single", um_per_pixel)
+        return self.classify(image.stream.read(), kind == "single", um_per_pixel, is_gone)
 
-    def classify(self, data: bytes, single: bool, um_per_pixel: float | None) -> Classified:
+    def classify(
+        self,
+        data: bytes,
+        single: bool,
+        um_per_pixel: float | None,
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> Classified:
         """Name the cells of an image file.
 
         Args:
             data: the file.
             single: whether it shows one cell; else it is a field.
+            is_gone: whether nobody waits for the answer any more; then it is given up.
             um_per_pixel: its scale; None to measure it from the red cells in view.
 
         Raises:
@@ -111,13 +119,14 @@ class Uploads:
             CalibrationError: no scale was given, and the red cells do not tell it.
             SettingError: the scale cannot be.
             ModelFileError: the model fails.
+            ChildError: no process can be started to look at it, or whoever sent it is gone.
         """
         if um_per_pixel is not None:
             check_um_per_pixel(um_per_pixel)
         if not self._turn.acquire(timeout=WAIT_S):
             raise ServiceUnavailable("another picture is being looked at; try again", retry_after=5)
         try:
-            return self._classify(data, single, um_per_pixel)
+            return self._classify(data, single, um_per_pixel, is_gone)
         finally:
             self._turn.release()
 
@@ -125,40 +134,36 @@ class Uploads:
         """A copy with the cells boxed and named, JPEG; None where it is no longer kept."""
         return self._pictures.get(name)
 
-    def _classify(self, data: bytes, single: bool, um_per_pixel: float | None) -> Classified:
+    def _classify(
+        self, data: bytes, single: bool, um_per_pixel: float | None, is_gone: Callable[[], bool]
+    ) -> Classified:
         started = perf_counter()
         if self._classifier is None:
             # Not the device's, which belongs to its thread; and with one thread, which leaves it the others.
             self._classifier = Classifier(self._model, self._runtime, 1)
-        image = decode_image(data, _NAME, max_pixels=MAX_UPLOAD_PIXELS)
-        diameters = [measure_red_cells(image)]
-        scale = _measure(diameters) if um_per_pixel is None else um_per_pixel
-        named = name_cells(Frame.now(image, 0, scale, _NAME), self._classifier, single)
+        size = self._model.manifest.crop
+        wanted = Wanted(single, um_per_pixel, size.side_um, size.side_px, MAX_UPLOAD_PIXELS, WIDTH_PX)
+        cells: list[NamedCell] = []
+        with find_in_child(data, wanted, lambda: not is_gone()) as found:
+            regions = iter(found.regions)
+            while crops := list(islice(found.crops, _CROPS_A_TURN)):
+                if is_gone():
+                    raise ChildError("classify", ChildEnding.UNWANTED)
+                named = self._classifier.predict(np.stack(crops))
+                cells += (NamedCell(next(regions), prediction, found.found) for prediction in named)
         name = secrets.token_urlsafe(16)
-        self._pictures[name] = draw(image, named.cells)
+        self._pictures[name] = draw_small(found.shown, cells, found.width)
         while len(self._pictures) > _PICTURES_KEPT:
             self._pictures.popitem(last=False)
         self.classified += 1
-        height, width = image.shape[:2]
         return Classified(
             single,
-            width,
-            height,
-            scale,
+            found.width,
+            found.height,
+            found.um_per_pixel,
             um_per_pixel is None,
-            scale_warning(scale, diameters),
-            named.cells,
+            found.warning,
+            tuple(cells),
             (perf_counter() - started) * 1000,
             name,
         )
-
-
-def _measure(diameters: list[NDArray[np.float32]]) -> float:
-    try:
-        return measure_scale(diameters).um_per_pixel
-    except CalibrationError as error:
-        # It asks for more images; here there is one.
-        what = str(error).split("; ")[0]
-        raise CalibrationError(
-            f"{what}; fill in µm per pixel (um_per_pixel), as it was calibrated"
-        ) from error

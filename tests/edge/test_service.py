@@ -66,6 +66,7 @@ def test_the_unit_is_watched_started_again_for_ever_and_runs_as_a_user_of_its_ow
         "User=hematovision",
         "StateDirectory=hematovision",
         "MemoryMax=1G",
+        "OOMPolicy=continue",
         "ProtectSystem=strict",
         f"ExecStart={sys.executable} -P -m hematovision run --config /etc/hematovision.toml",
     ):
