@@ -140,7 +140,9 @@ def _decode(data: bytes, name: str, max_pixels: int) -> RGBImage:
             rgb = image if image.mode == "RGB" else image.convert("RGB")
             if not deep:
                 return np.asarray(rgb)
-        except (*_DAMAGED, MemoryError) as error:
+        except MemoryError as error:
+            raise ImageError(f"{name}: takes more memory to decode than there is; save it smaller") from error
+        except _DAMAGED as error:
             raise ImageError(f"{name}: damaged or cut short ({error}); copy it again") from error
     del image, rgb
     return _turned(_decode_16_bits(data, name), orientation)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,9 +28,6 @@ from hematovision.finder import CellRegion, find_cells, find_single
 from hematovision.images import RGBImage, decode_image, shrink
 from hematovision.optics import measure_field
 from hematovision.red_cells import measure_red_cells, measure_scale, scale_warning
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 #: A field of 12 megapixels at 0.4 µm per pixel, where it is searched as it is, takes 3 s of a PC's time and
 #: 470 MB of address space; a Raspberry Pi takes some ten times as long.
@@ -154,7 +151,7 @@ def _with_reasons(pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
         raise ImageError(f"{_NAME} {_WHY[error.ending]}") from error
 
 
-def _find(request: bytes) -> "Iterator[Buffer]":
+def _find(request: bytes) -> Iterator[bytes]:
     """The child's side: decode, measure, find, cut."""
     end = request.index(b"\n")
     wanted = Wanted(**json.loads(request[:end]))
@@ -170,7 +167,7 @@ def _find(request: bytes) -> "Iterator[Buffer]":
         raise
 
 
-def _found(data: bytes, wanted: Wanted) -> "Iterator[Buffer]":
+def _found(data: bytes, wanted: Wanted) -> Iterator[bytes]:
     image = decode_image(data, _NAME, max_pixels=wanted.max_pixels)
     diameters = [measure_red_cells(image)]
     um_per_pixel = wanted.um_per_pixel
@@ -201,10 +198,10 @@ def _found(data: bytes, wanted: Wanted) -> "Iterator[Buffer]":
             "shown": shown.shape[:2],
         }
     )
-    yield shown
+    yield shown.tobytes()
     size = CropSize(wanted.crop_um, wanted.crop_px)
     for region in regions:
-        yield cut_crop(field, region.center, size)
+        yield cut_crop(field, region.center, size).tobytes()
 
 
 def _line(content: object) -> bytes:

@@ -29,6 +29,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import (
     BadRequest,
     Forbidden,
+    HTTPException,
     ServiceUnavailable,
     TooManyRequests,
     Unauthorized,
@@ -133,11 +134,26 @@ class Gate:
 
     def visitor(self) -> Visitor:
         """Who asks. Raises `Unauthorized` or `TooManyRequests` where a token is given and is wrong."""
+        known = self._known()
+        if known is None:
+            raise self._refusal()
+        return known
+
+    def lets_upload(self) -> bool:
+        """Whether whoever asks may send a picture, by the headers alone; a wrong token is not counted yet."""
+        try:
+            self.check_host()
+            self.check_origin()
+            known = self._known()
+        except HTTPException:
+            return False
+        return known is not None and known.who is not None
+
+    def _known(self) -> Visitor | None:
+        """Who asks, by token or cookie; None where a token is given and is wrong."""
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() == "bearer":  # a password for a proxy is not for us
-            if not self._is_right(token.strip()):
-                raise self._refusal()
-            return Visitor(_API)
+            return Visitor(_API) if self._is_right(token.strip()) else None
         # Not by the cookie's own age: every message to whoever signed in makes it anew.
         is_recent = time() - session.get("at", 0) < SIGN_IN_LASTS.total_seconds()
         if is_recent and hmac.compare_digest(str(session.get("token", "")), self._token_mark()):

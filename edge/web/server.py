@@ -18,14 +18,16 @@ measures by the time of day, which on a Pi jumps when the network sets it. Hence
 import errno
 import json
 import logging
+import select
 import socket
+from collections.abc import Callable
 from threading import Thread
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
-from flask import Flask
+from flask import Flask, request
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
@@ -38,7 +40,7 @@ from edge.config import WebSettings
 from edge.threads import STOP_LIMIT_S
 from edge.web.context import Web
 from edge.web.proxies import is_of_proxy
-from edge.web.uploads import UPLOAD_PATHS, max_request_bytes
+from edge.web.uploads import UPLOAD_PATHS, is_picture_form, max_request_bytes
 from hematovision.errors import SettingError, StuckThreadError
 
 #: Threads for all but live pictures.
@@ -64,9 +66,14 @@ _MISTAKES = {
 
 
 class _Limits(Adjustments):
-    """What every connection is held to; ``large`` is for requests that bring a picture."""
+    """What every connection is held to; ``large`` is for requests that bring a picture.
 
-    def __init__(self, threads: int, body_bytes: int, **more: Any) -> None:
+    ``lets_upload`` tells by the headers of such a request whether its body is taken.
+    """
+
+    def __init__(
+        self, threads: int, body_bytes: int, lets_upload: Callable[["_Request"], bool], **more: Any
+    ) -> None:
         super().__init__(
             threads=threads,
             ident=None,
@@ -82,6 +89,7 @@ class _Limits(Adjustments):
             clear_untrusted_proxy_headers=False,
             **more,
         )
+        self.lets_upload = lets_upload
         self.uploading: WeakSet[_Request] = WeakSet()
         self.large: _Limits | None = None
 
@@ -97,9 +105,13 @@ class _TooSlowError(Error):
 
 
 class _Request(HTTPRequestParser):
-    """A request on its way in."""
+    """A request on its way in; ``is_cut``: it is answered without its body."""
 
     adj: _Limits
+    body_rcv: Any
+    content_length: int
+    expect_continue: bool
+    is_cut = False
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
@@ -110,14 +122,20 @@ class _Request(HTTPRequestParser):
         names = (line.partition(b":")[0].decode("latin-1") for line in header_plus.split(b"\r\n")[1:])
         if any("_" in name and is_of_proxy(name) for name in names):
             self.headers.setdefault("VIA", "")
-        if self.path not in UPLOAD_PATHS or self.body_rcv is None:
+        if self.path not in UPLOAD_PATHS or self.body_rcv is None or self.command != "POST":
             return
-        if len(self.adj.uploading) < UPLOADS:
+        large = self.adj.large or self.adj
+        if self.content_length < large.max_request_body_size and not self.adj.lets_upload(self):
+            # The application refuses it, and says why, without having seen its body.
+            self.body_rcv, self.content_length, self.is_cut = None, 0, True
+            self.headers["CONNECTION"], self.headers["CONTENT_LENGTH"] = "close", "0"
+        elif len(self.adj.uploading) < UPLOADS:
             self.adj.uploading.add(self)
         else:
             self.error = _BusyError(f"{UPLOADS} pictures are on their way already; try again")
             self.completed = True
-        self.adj = self.adj.large or self.adj
+        self.expect_continue = self.expect_continue and not (self.is_cut or self.error)
+        self.adj = large
 
 
 class _Refusal(ErrorTask):
@@ -200,8 +218,20 @@ class _Channel(HTTPChannel):
             self.since = monotonic()
         return bool(super().received(data))
 
+    def check_client_disconnected(self) -> bool:
+        """Whether the client has gone, or at least sends no more; also while its request is served.
+
+        Waitress knows only of a connection that it reads from, and until the answer is there it does not.
+        """
+        try:
+            poll = select.poll()
+            poll.register(self.socket, select.POLLRDHUP)
+            return not self.connected or bool(poll.poll(0))
+        except (OSError, ValueError):  # closed meanwhile
+            return True
+
     def service(self) -> None:
-        self._refused = self.requests[0].error is not None
+        self._refused = self.requests[0].error is not None or self.requests[0].is_cut
         self._serves = True
         try:
             super().service()
@@ -296,8 +326,9 @@ class PageServer:
             raise
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue is no news
         threads = self._settings.viewers + SPARE_THREADS
-        self._limits = limits = _Limits(threads, max_request_bytes(self._settings, "/"))
-        limits.large = _Limits(threads, max_request_bytes(self._settings, min(UPLOAD_PATHS)))
+        small, large = (max_request_bytes(self._settings, path) for path in ("/", min(UPLOAD_PATHS)))
+        self._limits = limits = _Limits(threads, small, self._lets_upload)
+        limits.large = _Limits(threads, large, self._lets_upload)
         self._tasks = ThreadedTaskDispatcher()
         self._tasks.set_thread_count(threads)
         self._map: dict[int, wasyncore.dispatcher] = {}
@@ -345,6 +376,20 @@ class PageServer:
         self._tasks.shutdown(timeout=_STOP_S)
         if not self._tasks.threads:
             self._server.trigger.close()  # else whoever ends later would write to what has its number then
+
+    def _lets_upload(self, asked: _Request) -> bool:
+        """Whether the body of an upload is taken: who sends it, and what it is, stands before it."""
+        environ = {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": asked.path,
+            "SERVER_NAME": "",
+            "SERVER_PORT": "",
+            "wsgi.url_scheme": "http",
+            "CONTENT_TYPE": asked.headers.get("CONTENT_TYPE", ""),
+            **{f"HTTP_{name}": value for name, value in asked.headers.items()},
+        }
+        with self._app.request_context(environ):
+            return is_picture_form(request) and self._web.gate.lets_upload()
 
     def _listen(self) -> socket.socket:
         host, port = self._settings.host.strip("[]"), self._port

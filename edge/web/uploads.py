@@ -62,6 +62,11 @@ def max_request_bytes(settings: WebSettings, path: str) -> int:
     return MAX_FORM_BYTES + (settings.upload_mb * 1_000_000 if path in UPLOAD_PATHS else 0)
 
 
+def is_picture_form(request: Request) -> bool:
+    """Whether a request says before its body that this is a form with files."""
+    return request.mimetype == _FORM and bool(request.mimetype_params.get("boundary"))
+
+
 class Uploads:
     """Names the cells of pictures that are sent, one picture at a time, with a classifier of its own."""
 

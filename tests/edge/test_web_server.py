@@ -3,8 +3,9 @@
 import json
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from threading import Event
 from time import monotonic, sleep
 
 import pytest
@@ -13,7 +14,7 @@ from edge.config import WebSettings
 from edge.web import create_app, server
 from edge.web.context import Web
 from edge.web.server import PageServer
-from hematovision.errors import SettingError
+from hematovision.errors import ChildEnding, ChildError, SettingError
 from tests.edge.fed_device import FedDevice, fed_device
 
 GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -26,6 +27,8 @@ class Served:
     def __init__(self, fed: FedDevice, page: PageServer, web: Web) -> None:
         self.fed, self.page, self.web = fed, page, web
         self.port = int(page.address.rstrip("/").rpartition(":")[2])
+        #: Headers of whoever may send a picture.
+        self.form = f"Content-Type: multipart/form-data; boundary=x\r\nAuthorization: Bearer {fed.token}\r\n"
         self._undo = ExitStack()
 
     def connect(self, data: bytes = b"", buffer: int | None = None) -> socket.socket:
@@ -178,7 +181,7 @@ def test_streams_end_when_the_page_is_closed(serve: Serve) -> None:
     [
         b"GET /healthz HTTP/1.1\r\nHost:",
         post("/api/v1/sessions", 5000, b"{"),
-        post("/api/v1/classify", 5_000_000, b"x" * 10_000),
+        post("/api/v1/classify", 5_000_000, b"x" * 10_000, "{form}"),
     ],
 )
 def test_a_request_that_does_not_come_is_not_waited_for(
@@ -187,7 +190,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(
     monkeypatch.setattr(server, "HEADER_S", 0.2)
     monkeypatch.setattr(server, "_LOOP_S", 0.05)
     served = serve()
-    assert served.status_of(data)[0] == 408
+    assert served.status_of(data.replace(b"{form}", served.form.encode()))[0] == 408
     assert served.web.traffic.cut_off == 1
     assert served.is_well()
 
@@ -255,14 +258,92 @@ def test_what_is_no_request_is_told_so(serve: Serve, data: bytes, status: int) -
 
 def test_only_some_pictures_are_on_their_way_at_a_time(serve: Serve) -> None:
     served = serve()
-    under_way = [served.connect(post("/api/v1/classify", 1_000_000, b"x")) for _ in range(server.UPLOADS)]
+    request = post("/api/v1/classify", 1_000_000, b"x", served.form)
+    under_way = [served.connect(request) for _ in range(server.UPLOADS)]
     assert until(lambda: len(served.page._limits.uploading) == server.UPLOADS)
-    status, body = served.status_of(post("/api/v1/classify", 1_000_000))
+    status, body = served.status_of(request)
     assert status == 503
     assert "on their way" in json.loads(body)["error"]
     assert served.is_well()
     under_way.pop().close()
     assert until(lambda: len(served.page._limits.uploading) == server.UPLOADS - 1)
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 15000000", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ("Content-Type: multipart/form-data; boundary=x", 401),
+        ("Content-Type: multipart/form-data; boundary=x\r\nAuthorization: Bearer wrong", 401),
+        ("Content-Type: multipart/form-data; boundary=x\r\nCookie: hematovision-00000000=eyJ3", 401),
+        (
+            "Content-Type: multipart/form-data; boundary=x\r\nAuthorization: Bearer {token}\r\n"
+            "Host: evil.example",
+            400,
+        ),
+        (
+            "Content-Type: multipart/form-data; boundary=x\r\nAuthorization: Bearer {token}\r\n"
+            "Sec-Fetch-Site: cross-site",
+            403,
+        ),
+        ("Content-Type: image/png\r\nAuthorization: Bearer {token}", 415),
+        ("Authorization: Bearer {token}", 415),
+        ("Expect: 100-continue", 401),
+    ],
+)
+def test_an_upload_that_its_headers_refuse_is_answered_before_its_body(
+    serve: Serve, more: str, status: int, length: str
+) -> None:
+    served = serve()
+    head = f"POST /api/v1/classify HTTP/1.1\r\nHost: localhost\r\n{length}\r\n{more}\r\n\r\n"
+    got, body = served.status_of(head.format(token=served.fed.token).encode())
+    assert got == status
+    assert set(json.loads(body)) == {"error"}
+
+
+def test_strangers_who_send_slowly_hold_no_place_of_an_upload(serve: Serve) -> None:
+    served = serve()
+    form = "Content-Type: multipart/form-data; boundary=x\r\n"
+    strangers = [
+        served.connect(post(path, 1_000_000, b"x", form))
+        for path in ("/api/v1/classify", "/classify") * server.UPLOADS
+    ]
+    assert b" 401 " in strangers[0].recv(1 << 16)
+    mine = post("/api/v1/classify", 4, b"--x\r", served.form + "Connection: close\r\n")
+    assert served.status_of(mine)[0] == 400
+    assert until(lambda: len(served.page._limits.uploading) == 0)
+
+
+def test_what_stands_in_a_body_that_was_not_taken_is_no_request(serve: Serve) -> None:
+    served = serve()
+    hidden = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    client = served.connect(post("/api/v1/classify", len(hidden), hidden))
+    answer = read_all(client)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b" 401 " in answer
+
+
+def test_a_picture_whose_sender_goes_away_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = Event(), Event()
+
+    @contextmanager
+    def never(data: bytes, wanted: object, is_wanted: Callable[[], bool]) -> Iterator[None]:
+        begun.set()
+        while is_wanted():
+            sleep(0.02)
+        ended.set()
+        if not is_wanted():
+            raise ChildError("child", ChildEnding.UNWANTED)
+        yield
+
+    monkeypatch.setattr("edge.web.uploads.find_in_child", never)
+    served = serve()
+    body = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nx\r\n--x--\r\n'
+    client = served.connect(post("/api/v1/classify", len(body), body, served.form))
+    assert begun.wait(10)
+    assert not ended.wait(0.3)
+    client.close()
+    assert ended.wait(10)
 
 
 def test_connections_that_ask_for_nothing_make_room(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

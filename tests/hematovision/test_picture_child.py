@@ -93,7 +93,6 @@ def test_a_refusal_comes_over_with_its_kind(data: bytes, wanted: Wanted, kind: t
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
-        (replace(LIMITS, memory_bytes=20_000_000), "takes too much memory at this scale"),
         (replace(LIMITS, wall_s=0.01), "takes too long"),
         (replace(LIMITS, output_bytes=1000), "too many cells"),
     ],
@@ -105,6 +104,13 @@ def test_a_picture_beyond_the_limits_is_refused(field: NDArray[np.uint8], limits
     ):
         for _ in found.crops:
             pass
+
+
+def test_a_picture_that_takes_too_much_memory_is_refused() -> None:
+    large = np.full((1200, 1600, 3), (200, 100, 50), np.uint8)
+    limits = replace(LIMITS, memory_bytes=10_000_000)
+    with pytest.raises(ImageError, match="memory"), find_in_child(saved(large), ALL, limits=limits):
+        pass
 
 
 def test_noise_of_which_every_grain_is_a_nucleus_takes_no_more_memory_than_there_is() -> None:
