@@ -2,10 +2,13 @@
 
 MQTT 5: only there does a broker say that it refuses a message; with 3.1.1 it acknowledges what it throws
 away. A connection begins clean and takes nothing over from the one before: what was not acknowledged is kept
-by whoever published it, and published again.
+by whoever published it, and published again. Nothing is subscribed to: a broker that sends anything but
+answers is left, so that no broker can make the device hold what it sends.
 """
 
+import errno
 import ssl
+import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +17,11 @@ from threading import Event
 from time import monotonic
 from typing import Any
 
+from paho.mqtt import MQTTException
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from edge.config import MqttSettings, read_password
 from edge.store import Message
@@ -29,6 +35,21 @@ WINDOW = 100
 _PORT, _TLS_PORT = 1883, 8883
 _KEEPALIVE_S = 20
 _MAX_CA_BYTES = 16_000_000  # Debian's whole bundle has a quarter of a megabyte
+# Answers have some tens of bytes, with their reasons in words some hundreds.
+_MAX_PACKET_BYTES = 65_536
+_ANSWERS = {PacketTypes.CONNACK, PacketTypes.PUBACK, PacketTypes.PINGRESP, PacketTypes.DISCONNECT}
+# Beyond one for each message and one a second.
+_SPARE_ANSWERS = 20
+# What paho was seen to raise where a packet is damaged.
+_DAMAGED = (
+    MQTTException,
+    struct.error,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 # What to do where a broker refuses the connection with one of these codes of MQTT 5.
 _ADVICE = {
     0x84: "it has to speak MQTT 5",
@@ -50,6 +71,40 @@ class Refused:
     why: str
 
 
+class _Client(mqtt.Client):
+    """paho's client; it leaves a broker that sends other than answers.
+
+    paho itself would take packets of up to 256 MB and keep messages that are never released, and ends in an
+    exception where a packet is damaged. What it does with a packet is in methods that are its own, hence the
+    upper bound on its version.
+    """
+
+    #: Why the broker was left.
+    unwanted: str | None = None
+    #: Answers that came.
+    answers = 0
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > _MAX_PACKET_BYTES:  # the rest of a packet is asked for at once
+            self.unwanted = f"the broker announces a packet of {bufsize:,} bytes; check the broker"
+            raise OSError(errno.EMSGSIZE, "packet too large")
+        return super()._sock_recv(bufsize)
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        kind = self._in_packet["command"] >> 4
+        if kind not in _ANSWERS:
+            self.unwanted = (
+                f"the broker sends what nobody asked for (packets of type {kind}); check the broker"
+            )
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self.answers += 1
+        try:
+            return super()._packet_handle()
+        except _DAMAGED as error:
+            self.unwanted = f"the broker sends damaged packets ({type(error).__name__}); check the broker"
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+
 class Connection:
     """One connection; used by one thread. It lets the network work only while one of its methods runs.
 
@@ -63,7 +118,7 @@ class Connection:
     """
 
     def __init__(self, settings: MqttSettings, name: str, will: Message) -> None:
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5)
+        self._client = _Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5)
         if settings.username:
             secret = Path(settings.password_file)
             password = read_password(secret) if settings.password_file else None
@@ -86,6 +141,7 @@ class Connection:
         self._taken: list[int] = []
         self._refused: list[Refused] = []
         self._heard_at = 0.0
+        self._asked, self._opened_at = _SPARE_ANSWERS, monotonic()
 
     def open(self, limit_s: float, stopping: Event) -> None:
         """Connect and log in, each within so many seconds, unless it is to be stopped.
@@ -97,9 +153,15 @@ class Connection:
             Disconnected: that did not work.
         """
         self._client.connect_timeout = limit_s
+        self._opened_at = monotonic()
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = _MAX_PACKET_BYTES
+        properties.ReceiveMaximum = 1
         silent = f"no answer within {limit_s:g} s; check mqtt.host, mqtt.port and the network"
         try:
-            self._client.connect(self._host, self._port, keepalive=_KEEPALIVE_S, clean_start=True)
+            self._client.connect(
+                self._host, self._port, _KEEPALIVE_S, clean_start=True, properties=properties
+            )
         except ssl.SSLCertVerificationError as error:
             why = (
                 f"its certificate is not accepted ({error.verify_message}); check mqtt.host and mqtt.ca_file"
@@ -146,6 +208,7 @@ class Connection:
         info = self._client.publish(message.topic, message.payload, qos=1, retain=message.retain)
         if info.rc != mqtt.MQTT_ERR_SUCCESS:
             raise self._lost(info.rc)
+        self._asked += 1
         self._in_flight[info.mid] = row, message.topic
 
     def taken(self) -> list[int]:
@@ -172,6 +235,8 @@ class Connection:
             code = step()
             if code != mqtt.MQTT_ERR_SUCCESS or self._why is not None:
                 raise self._lost(code)
+        if self._client.answers > self._asked + monotonic() - self._opened_at:
+            raise self._disconnected("the broker answers more than it was asked; check the broker")
 
     def close(self, farewell: Message, limit_s: float) -> None:
         """Say goodbye: the broker takes a last message, and does not publish the will.
@@ -203,8 +268,9 @@ class Connection:
 
     def _lost(self, code: int) -> Disconnected:
         """What is to be raised now that paho gave this code."""
-        if self._why is not None:
-            return self._disconnected(self._why)
+        why = self._client.unwanted or self._why
+        if why is not None:
+            return self._disconnected(why)
         if not self._accepted:
             return self._disconnected("it hangs up, or is no MQTT broker; check mqtt.port and mqtt.tls")
         if code == mqtt.MQTT_ERR_CONN_LOST:

@@ -5,7 +5,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -745,3 +745,35 @@ class Lab:
 
 def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "packet", [b"\x20\x01\0", b"\x30\xff\xff\xff\x7f", b"\x34\x07\0\1a\0\1\0x", b"\xd0\0"]
+)
+def test_a_hostile_broker_ends_no_publishing_and_takes_no_cell(
+    tmp_path: Path, line: LiveLine, packet: bytes
+) -> None:
+    accepted = b"\x20\x03\0\0\0"
+    with socket.create_server((HERE, 0)) as listener:
+        listener.settimeout(LIMIT_S)
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    with client, suppress(OSError):
+                        client.settimeout(LIMIT_S)
+                        client.recv(4096)
+                        client.sendall(accepted)
+                        while True:
+                            client.sendall(packet * 1000)
+
+        Thread(target=serve, daemon=True).start()
+        with Bench(tmp_path / "state", line, mqtt(listener.getsockname()[1])) as bench:
+            with bench.publisher() as publisher:
+                bench.count(3)
+                assert "check the broker" in error_of(publisher)
+                until(lambda: len(bench.events()) >= 2)  # it was tried again
+                assert publisher.error is None
+            assert bench.cells_waiting() == 3
+        listener.shutdown(socket.SHUT_RDWR)
