@@ -2,12 +2,11 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rich.markup import escape
 
 from benchmarks.cache import cache_folder
 from benchmarks.latency import ASKED, LIMIT_S
@@ -19,8 +18,7 @@ from benchmarks.variants import (
     default_network,
     open_models,
 )
-from hematovision.terminal.streams import copy_of_standard_error
-from train.console import stderr
+from hematovision.terminal.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -114,12 +112,6 @@ def report_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def progress() -> Iterator[Say]:
-    """A line on standard error that says what is being done, while it is done, if that is a terminal."""
-    with ExitStack() as stack:
-        if stderr.is_terminal:
-            # TensorFlow is kept quiet by turning descriptor 2 away. A copy of it still reaches the terminal.
-            stderr.file = stack.enter_context(copy_of_standard_error())
-            stack.callback(setattr, stderr, "file", None)
-        # Drawn seldom: at its usual pace it takes a per cent of the processor from what is timed.
-        status = stack.enter_context(stderr.status("", refresh_per_second=1))
-        yield lambda text: status.update(escape(text))
+    """A line on standard error that says what is being done, while it is done."""
+    with Progress() as shown:
+        yield shown.at

@@ -13,6 +13,7 @@ from edge.phantom_score import LONG_ENOUGH, Score
 from edge.pipeline import live_threads
 from hematovision.model_file import read_model_file
 from hematovision.phantom.stage import Scene, trial
+from hematovision.terminal.progress import Progress
 
 _stdout = Console()
 
@@ -33,9 +34,9 @@ def tracker(seeds: int, model: str | None) -> None:
     for heading in ("seed", "shown", "counted", "missed", "briefly", "twice", "none", "top-1", "single"):
         table.add_column(heading, justify="right")
     trials = []
-    with _stdout.status("counting") as status:
+    with Progress() as progress:
         for seed in range(seeds):
-            status.update(f"slide {seed + 1} of {seeds}")
+            progress.at("Counting on slides", seed, seeds)
             scene = trial(seed)
             scene = Scene(scene.smear, tuple(by_hand(seed, scene.poses)))
             trials.append(try_tracker(classifier, scene, FRAME_SIZE))

@@ -14,6 +14,7 @@ from convert.recipes import RECIPES
 from edge.runtime import available_runtimes
 from hematovision.errors import ConversionError, SettingError
 from hematovision.model_file import Manifest, read_keras_manifest
+from hematovision.terminal.progress import Progress
 from train.cells import CellSet, load_training_cells
 from train.console import say_unreadable
 from train.quiet import tensorflow_kept_quiet
@@ -95,15 +96,15 @@ def convert(
     console = Console()
     training, development = _read_cells(data, manifest, console)
     outcomes: list[Outcome] = []
-    with console.status("Loading TensorFlow and the Keras model …") as status, tensorflow_kept_quiet():
+    with Progress("Loading TensorFlow and the Keras model") as progress, tensorflow_kept_quiet():
         from convert.export import convert_network
         from train.network import load_network
 
         network = load_network(model)
-        status.update("Converting, checking and comparing …")
+        progress.at("Converting, checking and comparing", 0, len(targets))
         for outcome in convert_network(network, manifest, training, development, targets, limits):
             outcomes.append(outcome)
-            status.update(f"{outcome.recipe.name} done, {len(outcomes)} of {len(targets)} …")
+            progress.at("Converting, checking and comparing", len(outcomes), len(targets))
     console.print(_table(outcomes))
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     if failures:
@@ -111,10 +112,8 @@ def convert(
 
 
 def _read_cells(data: tuple[str, ...], manifest: Manifest, console: Console) -> tuple[CellSet, CellSet]:
-    with console.status("Reading the training data …") as status:
-        training, development = load_training_cells(
-            data, manifest, lambda done, total: status.update(f"Finding cells: image {done} of {total} …")
-        )
+    with Progress("Reading the training data") as progress:
+        training, development = load_training_cells(data, manifest, progress.of("Finding cells"))
     console.print(f"{len(training)} training cells, {len(development)} development cells")
     say_unreadable(training, development)
     return training, development

@@ -8,16 +8,16 @@ from pathlib import Path
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from edge.blank_field import record_blank, write_blank
 from edge.cameras import Camera, Frame, open_camera
+from edge.command_options import notice
 from edge.scale import ENOUGH_RED_CELLS, MOST_FRAMES, VIDEO_STEP
 from hematovision.blank_field import STEPS
 from hematovision.errors import CameraError, ImageError, SettingError
 from hematovision.images import RGBImage, list_images, read_image, shown_path
 from hematovision.red_cells import RED_CELL_UM, measure_red_cells, measure_scale
+from hematovision.terminal.progress import Progress
 
 # With so many, what a blank field adds to a frame's noise is a fifth of it, which makes 2 % more.
 _BLANK_FRAMES = 25
@@ -63,6 +63,8 @@ def calibrate(paths: tuple[Path, ...], blank: bool, spec: str | None, out: Path 
             _measure_scale_with(spec)
         return
     out = out or Path("blank.png")
+    if not out.parent.is_dir():
+        raise SettingError(f"--out {shown_path(out)}: there is no such folder; make it, or name another")
     frames: _Frames | None = None
     if spec is None:
         recorded, count = record_blank(_of_files(paths), shown_path(out))
@@ -87,11 +89,15 @@ def calibrate(paths: tuple[Path, ...], blank: bool, spec: str | None, out: Path 
 
 
 def _of_files(paths: tuple[Path, ...]) -> Iterator[tuple[str, RGBImage]]:
+    images: list[Path] = []
     for path in paths:
-        images = list_images(path) if path.is_dir() else [path]
-        if not images:
+        found = list_images(path) if path.is_dir() else [path]
+        if not found:
             raise ImageError(f"{shown_path(path)}: no images in this folder")
-        for image in images:
+        images += found
+    with Progress() as progress:
+        for done, image in enumerate(images):
+            progress.at("Recording the light of images", done, len(images))
             yield shown_path(image), read_image(image, may_be_neutral=True)
 
 
@@ -108,7 +114,7 @@ class _Frames:
                 yield f"{shown_path(frame.source)}, frame {frame.sequence}", frame.image
                 continue
             self._lost += 1
-            click.echo(frame.error, err=True)
+            notice(frame.error)
             if self._lost == _MOST_LOST:
                 raise CameraError(
                     f"{self.camera.name}: {self._lost} frames that cannot be used; see to them first"
@@ -130,13 +136,14 @@ def _measure_scale(paths: tuple[Path, ...]) -> None:
             failed += 1
         images += found
     diameters: list[NDArray[np.float32]] = []
-    console = Console(stderr=True)
-    for image in track(images, "Measuring", console=console, transient=True, disable=not console.is_terminal):
-        try:
-            diameters.append(_red_cells(image))
-        except ImageError as error:
-            click.echo(str(error), err=True)
-            failed += 1
+    with Progress() as progress:
+        for done, image in enumerate(images):
+            progress.at("Measuring red cells in images", done, len(images))
+            try:
+                diameters.append(_red_cells(image))
+            except ImageError as error:
+                notice(str(error))
+                failed += 1
     if failed:
         click.echo(f"{failed} of the images and folders given could not be used", err=True)
     _say_scale(diameters)
@@ -145,17 +152,18 @@ def _measure_scale(paths: tuple[Path, ...]) -> None:
 
 
 def _measure_scale_with(spec: str) -> None:
-    with open_camera(spec, math.nan) as camera:
+    with open_camera(spec, math.nan) as camera, Progress() as progress:
         frames = _Frames(camera)
-        diameters = _red_cells_of_camera(frames)
+        diameters = _red_cells_of_camera(frames, progress)
     _say_scale(diameters)
     frames.fail_if_files_were_lost()
 
 
-def _red_cells_of_camera(frames: _Frames) -> list[NDArray[np.float32]]:
+def _red_cells_of_camera(frames: _Frames, progress: Progress) -> list[NDArray[np.float32]]:
     diameters: list[NDArray[np.float32]] = []
     for _, image in islice(frames, 0, None, 1 if frames.camera.places_apart else VIDEO_STEP):
         diameters.append(measure_red_cells(image))
+        progress.at("Measuring red cells, enough of them", sum(map(len, diameters)), ENOUGH_RED_CELLS)
         if len(diameters) == MOST_FRAMES or sum(map(len, diameters)) >= ENOUGH_RED_CELLS:
             break
     return diameters

@@ -1,6 +1,9 @@
 """``hematovision classify``: stills and videos, every frame for itself."""
 
 import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -27,6 +30,8 @@ from edge.runtime import default_threads
 from edge.scale import ScaleWatch
 from edge.stills import name_frames
 from hematovision.errors import CameraError, ImageError
+from hematovision.terminal.interrupts import finishing_what_is_begun
+from hematovision.terminal.progress import Progress
 
 _OUTPUTS: dict[str, type[Output]] = {"table": CellTable, "jsonl": JsonLines, "csv": CsvRows}
 
@@ -58,26 +63,49 @@ def classify(
     """
     if copies is not None:
         prepare_folder(Path(copies))
+    # Before anything that takes seconds.
+    refused, expected = _look_for(paths)
+    empty = load_blank(blank)
+    output = _OUTPUTS[form]()
+    if len(refused) == len(set(paths)):
+        for path in paths:
+            output.failure(path, None, refused[path])
+        output.end()
+        click.echo(f"Looked at: 0. White cells: 0. Failed: {len(paths)}.", err=True)
+        raise SystemExit(1)
     # Finding and naming take turns, so each may have every core that the interpreter gets.
     classifier = load_classifier(model, runtime, default_threads(), default_threads())
-    empty = load_blank(blank)
-    scale = scale_of(um_per_pixel, [_camera_of(path, NO_SCALE) for path in paths])
+    scale = scale_of(um_per_pixel, [_camera_of(path, NO_SCALE) for path in paths if path not in refused])
     watch, lamp = ScaleWatch(scale), LampWatch()
-    output = _OUTPUTS[form]()
     looked_at = cells = failed = 0
 
     def fail(image: str, frame: int | None, error: str) -> None:
         nonlocal failed
         failed += 1
-        click.echo(f"Error: {error}", err=True)
+        notice(f"Error: {error}")
         output.failure(image, frame, error)
 
-    try:
+    # Results that a person sees as they are made say enough.
+    seen = form != "table" and sys.stdout.isatty()
+    with ExitStack() as at_end:
+        interrupted = at_end.enter_context(finishing_what_is_begun())
+        # A table is shown also where something ends the batch half-way.
+        at_end.callback(output.end)
+        progress = at_end.enter_context(Progress(quiet=seen))
         for path in paths:
+            if interrupted():
+                break
+            if path in refused:
+                failed += 1
+                output.failure(path, None, refused[path])
+                continue
             camera = _camera_of(path, scale)
             try:
                 with camera:
                     for result in name_frames(camera, classifier, single, empty):
+                        progress.at("Classifying", looked_at + failed + 1, expected)
+                        if interrupted():
+                            break
                         if isinstance(result, LostFrame):
                             fail(result.source, _number(camera, result), result.error)
                             continue
@@ -95,14 +123,30 @@ def classify(
                                 fail(source, number, str(error))
             except CameraError as error:
                 fail(path, None, str(error))
-    finally:
-        # A table is shown also where something ends the batch half-way.
-        output.end()
     notice(watch.end())
     click.echo(made_with(classifier, scale), err=True)
     click.echo(f"Looked at: {looked_at}. White cells: {cells}. Failed: {failed}.", err=True)
+    if interrupted():
+        raise KeyboardInterrupt
     if failed:
         raise SystemExit(1)
+
+
+def _look_for(paths: Sequence[str]) -> tuple[dict[str, str], int | None]:
+    """What is wrong with paths, which is said here, and how many images they are, where that can be told."""
+    refused: dict[str, str] = {}
+    expected: int | None = 0
+    for path in paths:
+        try:
+            with _camera_of(path, NO_SCALE) as camera:
+                known = camera.expected
+                expected = None if expected is None or known is None else expected + known
+        except CameraError as error:
+            if path not in refused:
+                notice(f"Error: {error}")
+            refused[path] = str(error)
+            expected = None if expected is None else expected + 1
+    return refused, expected
 
 
 def _camera_of(path: str, um_per_pixel: float) -> Camera:

@@ -17,6 +17,7 @@ from edge.runtime import AUTO, PACKAGES
 from edge.scale import choose_scale
 from hematovision.blank_field import BlankField
 from hematovision.model_file import read_model_file
+from hematovision.terminal.progress import Progress
 
 model_option = click.option(
     "--model", metavar="FILE", help="Model file (.tflite); the one that comes with hematovision if not given."
@@ -74,7 +75,8 @@ def load_blank(path: str | None) -> BlankField | None:
 
 def scale_of(given: float | None, cameras: list[Camera]) -> float:
     """µm per pixel of a batch, given or measured; how it was measured is said. See `choose_scale`."""
-    um_per_pixel, line = choose_scale(given, cameras)
+    with Progress() as progress:
+        um_per_pixel, line = choose_scale(given, cameras, progress.of("Measuring µm per pixel on red cells"))
     notice(line)
     return um_per_pixel
 

@@ -16,6 +16,7 @@ from edge.phantom_score import PhantomScore
 from edge.pipeline import LiveLine, Pipeline, SeenFrame, live_threads
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import CameraError
+from hematovision.terminal.interrupts import finishing_what_is_begun
 
 if TYPE_CHECKING:
     from edge.differential import Differential
@@ -51,8 +52,10 @@ def demo(model: str | None, runtime: str | None, out: str | None, timing: bool) 
     display = Live(
         console=console, transient=True, get_renderable=lambda: Group(tally.table(), *pipeline.notes())
     )
-    with pipeline, display:
+    with finishing_what_is_begun() as interrupted, pipeline, display:
         for result in pipeline.results():
+            if interrupted():
+                break
             if isinstance(result, LostFrame):
                 raise CameraError(result.error)
             tally.add(result)
@@ -78,6 +81,8 @@ def demo(model: str | None, runtime: str | None, out: str | None, timing: bool) 
             (annotate(fullest.frame.image, fullest.cells), "phantom_cells"),
         ):
             click.echo(f"wrote {write_new(image, Path(out), stem)}", err=True)
+    if interrupted():
+        raise KeyboardInterrupt
 
 
 def _counted_in(result: SeenFrame) -> int:

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.special import betaincinv
-
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import ModelFileError
 
@@ -77,6 +75,9 @@ def share(count: int, total: int) -> Share:
     """
     if not 0 <= count <= total:
         raise ValueError(f"{count} out of {total} is no share")
+    # Loading it takes longer than all that says what is wrong with a command.
+    from scipy.special import betaincinv
+
     tail = (1 - CONFIDENCE) / 2
     low = 100 * float(betaincinv(count, total - count + 1, tail)) if count > 0 else 0.0
     high = 100 * float(betaincinv(count + 1, total - count, 1 - tail)) if count < total else 100.0

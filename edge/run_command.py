@@ -3,6 +3,7 @@
 import tomllib
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ from edge.pipeline import Line, LiveLine, SeenFrame, StillLine, live_threads
 from edge.scale import ScaleWatch
 from edge.systemd import Notifier
 from hematovision.errors import HematoVisionError, SettingError
+from hematovision.terminal.progress import Progress
 
 if TYPE_CHECKING:
     from edge.device import Device
@@ -103,22 +105,25 @@ def run(
 
 
 def _count(settings: Settings, target: int | None, timing: bool) -> None:
-    # These need SciPy and SQLite, which take longer to load than all the rest.
-    from edge.daemon import started, stopped_by_signals
-    from edge.supervisor import Supervisor
-
     def connect(um_per_pixel: float) -> Camera:
         return open_camera(settings.camera.source, um_per_pixel, UNATTENDED)
 
     given = settings.camera.um_per_pixel
     camera = connect(NO_SCALE if given is None else given)
+    # What is most often mistyped is looked at before anything that takes seconds.
+    blank = load_blank(settings.camera.blank or None)
+    if not camera.live:
+        with camera:
+            pass
+    # These need SciPy and SQLite, which take longer to load than all the rest.
+    from edge.daemon import started, stopped_by_signals
+    from edge.supervisor import Supervisor
+
     load = partial(load_classifier, settings.model.file or None, settings.model.runtime, *live_threads())
     classifier = load()
     scale = _scale(given, camera)
     camera = connect(scale)
-    line = (StillLine if camera.places_apart else LiveLine)(
-        classifier, load_blank(settings.camera.blank or None)
-    )
+    line = (StillLine if camera.places_apart else LiveLine)(classifier, blank)
     console = Console(highlight=False)
     console.print(made_with(classifier, scale), markup=False, soft_wrap=True)
 
@@ -138,11 +143,14 @@ def _count(settings: Settings, target: int | None, timing: bool) -> None:
     with (
         stopped_by_signals() as stop,
         started(settings, classifier.model, line, camera, scale, target, tell) as device,
+        Progress(quiet=camera.live or console.is_terminal) as progress,
     ):
         aside = _Aside(device, line, scale)
+        frames = count(1)
 
         def check(result: SeenFrame | LostFrame, source: Camera) -> None:
             aside.check(result, source)
+            progress.at("Counting", next(frames), source.expected)
             if target and device.tally.target == target and device.tally.target_reached:
                 stop.set()
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import numpy as np
@@ -77,12 +77,15 @@ class ScaleWatch:
         )
 
 
-def choose_scale(given: float | None, cameras: Iterable[Camera]) -> tuple[float, str | None]:
+def choose_scale(
+    given: float | None, cameras: Iterable[Camera], progress: Callable[[int, int], None] | None = None
+) -> tuple[float, str | None]:
     """Decide µm per pixel for a batch.
 
     Args:
         given: what the user said, or None to measure it.
         cameras: the batch, each camera closed; where nothing was given, the first frames are read.
+        progress: called with how many frames were measured, and how many will be at most.
 
     Returns:
         µm per pixel, and a line for the user: how it was measured; None where it was given. The scale is NaN,
@@ -94,7 +97,7 @@ def choose_scale(given: float | None, cameras: Iterable[Camera]) -> tuple[float,
     """
     if given is not None:
         return check_um_per_pixel(given), None
-    diameters = sample_red_cells(cameras)
+    diameters = sample_red_cells(cameras, progress)
     if not diameters:
         return math.nan, None
     try:
@@ -107,18 +110,24 @@ def choose_scale(given: float | None, cameras: Iterable[Camera]) -> tuple[float,
     )
 
 
-def sample_red_cells(cameras: Iterable[Camera]) -> list[NDArray[np.float32]]:
+def sample_red_cells(
+    cameras: Iterable[Camera], progress: Callable[[int, int], None] | None = None
+) -> list[NDArray[np.float32]]:
     """Diameters in pixels of the red cells in the first frames of a batch, one array a frame.
 
     What cannot be read is passed over here: it is reported when its turn to be classified comes.
     """
     diameters: list[NDArray[np.float32]] = []
+    if progress is not None:
+        progress(0, MOST_FRAMES)
     for camera in cameras:
         try:
             with camera:
                 for frame in islice(camera.frames(), 0, None, _step(camera)):
                     if isinstance(frame, Frame):
                         diameters.append(_red_cells(frame))
+                        if progress is not None:
+                            progress(len(diameters), MOST_FRAMES)
                     if len(diameters) >= MOST_FRAMES or sum(map(len, diameters)) >= ENOUGH_RED_CELLS:
                         return diameters
         except CameraError:

@@ -25,6 +25,7 @@ from hematovision.finder import find_cells
 from hematovision.optics import measure_field
 from hematovision.phantom import PhantomFrame, draw_field
 from hematovision.red_cells import measure_red_cells, measure_scale
+from hematovision.terminal.progress import Progress
 
 _FIELD_SEEDS = 1, 2
 _UM_PER_PIXEL = 0.15
@@ -168,7 +169,7 @@ def selftest(model: str | None, runtime: str | None) -> None:
     console = Console(highlight=False)
     table = Table("Step", "Result", "What it gave")
     table.add_column("Seconds", justify="right")
-    with console.status("testing"):
+    with Progress("Testing"):
         steps = SelfTest(model, runtime).run()
     for step in steps:
         result = "[green]pass[/]" if step.passed else "[red]fail[/]"

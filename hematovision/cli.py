@@ -8,6 +8,7 @@ import click
 from hematovision import __version__
 from hematovision.errors import HematoVisionError
 from hematovision.lazy_group import LazyCommand, LazyGroup, missing_part
+from hematovision.terminal.interrupts import INTERRUPTED
 from hematovision.terminal.mistyped import explain
 from hematovision.terminal.streams import open_streams
 
@@ -56,6 +57,12 @@ class _RootGroup(LazyGroup):
         except click.UsageError as error:
             explain(error)
             raise
+        except (KeyboardInterrupt, click.Abort) as error:
+            if isinstance(error, click.Abort) and not isinstance(error.__context__, KeyboardInterrupt):
+                raise  # an answer
+            # A terminal has shown ^C, and the cursor is behind it.
+            click.echo(f"{chr(10) * sys.stderr.isatty()}Stopped by Ctrl-C.", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except HematoVisionError as error:
             before = error.__context__
             if isinstance(before, HematoVisionError) and not error.__suppress_context__:

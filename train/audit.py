@@ -101,7 +101,11 @@ def audit_datasets(datasets: Sequence[DataSet], progress: Progress | None = None
     same_cell = CellComparison(scales)
     across = [pair for pair in search.pairs if {pair.first.side, pair.second.side} == {"train", "test"}]
     differing = [pair for pair in search.pairs if pair.first.label != pair.second.label]
-    judged = [Finding(pair, same_cell(pair)) for pair in differing]
+    judged = []
+    for done, pair in enumerate(differing):
+        if progress is not None:
+            progress("comparing cells with two labels", done, len(differing))
+        judged.append(Finding(pair, same_cell(pair)))
     conflicts = tuple(finding for finding in judged if finding.same_cell is not False)
     return AuditReport(
         counts=_count(datasets),

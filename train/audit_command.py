@@ -9,8 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from hematovision.terminal.progress import Progress
 from train.audit import AuditReport, Finding, audit_datasets
-from train.console import progress_bars, stdout, step_bar, write_json
+from train.console import check_places, stdout, write_json
 from train.datasets import LabelledImage, read_dataset
 
 #: Lines of each list on the terminal; the rest is counted, and in the JSON file.
@@ -40,8 +41,9 @@ def audit(context: click.Context, data: Sequence[str], json_path: Path | None) -
     split or a cell has (or may have) two labels, 2 when the command line is wrong.
     """
     datasets = [read_dataset(source) for source in data]
-    with progress_bars() as progress:
-        report = audit_datasets(datasets, step_bar(progress, "comparing images"))
+    check_places(json_path)
+    with Progress() as progress:
+        report = audit_datasets(datasets, progress.at)
     if json_path:
         write_json(json_path, report.to_json())
     _show(report, stdout)

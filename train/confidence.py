@@ -6,7 +6,6 @@ microscope as one that gave many, and the next one is like neither.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from edge.classifier import probabilities
 
@@ -21,6 +20,8 @@ def fit_temperature(
 
     Guo et al., On calibration of modern neural networks, ICML 2017. It changes no decision, only how sure.
     """
+    # Loading it takes longer than all that says what is wrong with a command.
+    from scipy.optimize import minimize_scalar
 
     def surprise(log_temperature: float) -> float:
         sure = probabilities(logits, float(np.exp(log_temperature)))

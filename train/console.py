@@ -1,25 +1,17 @@
-"""What the train commands share at the terminal: the streams, progress, and data sets with their scale."""
+"""What the train commands share at the terminal: the streams, and data sets with their scale."""
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from hematovision.errors import CalibrationError, ImageError
+from hematovision.errors import CalibrationError, ImageError, SettingError
 from hematovision.images import read_image
 from hematovision.model_file import write_atomically
 from hematovision.red_cells import measure_red_cells, measure_scale
+from hematovision.terminal.progress import Progress
 from train.cells import CellSet
 from train.datasets import DataSet
 
@@ -55,11 +47,14 @@ def with_scale(dataset: DataSet) -> DataSet:
         return dataset
     step = max(1, len(dataset.images) // _SCALE_SAMPLE)
     diameters = []
-    for image in dataset.images[::step]:
-        try:
-            diameters.append(measure_red_cells(read_image(image.path)))
-        except ImageError:
-            continue  # it is reported when its cell is read
+    sample = dataset.images[::step]
+    with Progress() as progress:
+        for done, image in enumerate(sample):
+            progress.at(f"{dataset.name}: measuring µm per pixel on red cells", done, len(sample))
+            try:
+                diameters.append(measure_red_cells(read_image(image.path)))
+            except ImageError:
+                continue  # it is reported when its cell is read
     try:
         measured = measure_scale(diameters)
     except CalibrationError as error:
@@ -81,31 +76,13 @@ def say_unreadable(*sets: CellSet) -> None:
             stderr.print(f"left out: {reason}", soft_wrap=True, markup=False)
 
 
+def check_places(*files: Path | None) -> None:
+    """Raise `SettingError` where the folder of a file that is to be written at the end is not there."""
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise SettingError(f"{file}: there is no such folder to write to; make it, or name another")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all."""
     write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-
-
-def progress_bars() -> Progress:
-    """Bars with the time left, on standard error, gone when done."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-        transient=True,
-    )
-
-
-def bar(progress: Progress, description: str) -> Callable[[int, int], None]:
-    """A new bar: to be called with how much is done, and of how much."""
-    task = progress.add_task(description, total=None)
-    return lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def step_bar(progress: Progress, description: str) -> Callable[[str, int, int], None]:
-    """A new bar for work in steps: to be called with the step's name too."""
-    task = progress.add_task(description, total=None)
-    return lambda step, done, total: progress.update(task, description=step, completed=done, total=total)

@@ -18,11 +18,11 @@ from hematovision.model_file import (
     write_keras_manifest,
     write_model_file,
 )
+from hematovision.terminal.progress import Progress
 from train.cells import read_cells
 from train.console import (
     DATA_HELP,
-    bar,
-    progress_bars,
+    check_places,
     say_unreadable,
     stderr,
     stdout,
@@ -75,15 +75,16 @@ def evaluate_command(
     A .tflite model is run by the device's own classifier. Top-1 ignores the decline threshold; a cell that
     the finder missed counts as wrong.
     """
-    from train import report
-
     datasets = [read_dataset(source) for source in data]
     require_names(datasets)
+    check_places(json_path, markdown_path)
     if write and side != "test":
         raise SettingError(
             f"--write with --side {side}: what a model learnt from says nothing of its accuracy; "
             "use --side test"
         )
+    from train import report
+
     logits_of, manifest = _open_model(model, runtime)
     if write:
         _refuse_learnt_from(datasets, manifest)
@@ -92,10 +93,10 @@ def evaluate_command(
     unreadable = 0
     for dataset in datasets:
         images, name = chosen_side(dataset, side)
-        with progress_bars() as progress:
+        with Progress() as progress:
             assert dataset.um_per_pixel is not None
             cells = read_cells(
-                images, dataset.um_per_pixel, manifest.crop, bar(progress, f"reading {dataset.name}")
+                images, dataset.um_per_pixel, manifest.crop, progress.of(f"reading {dataset.name}")
             )
         say_unreadable(cells)
         sure = probabilities(logits_of(cells.crops), manifest.temperature)
@@ -120,7 +121,7 @@ def evaluate_command(
 def _open_model(path: Path, runtime: str) -> tuple[Any, Manifest]:
     """A function from crops to logits, and the manifest."""
     if path.suffix == ".keras":
-        with tensorflow_kept_quiet():
+        with Progress("Loading TensorFlow"), tensorflow_kept_quiet():
             from train.fit import predict_logits
             from train.network import load_network
 

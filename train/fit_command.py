@@ -23,16 +23,14 @@ from hematovision.model_file import (
     write_atomically,
     write_keras_manifest,
 )
+from hematovision.terminal.progress import Progress
 from train.audit import CellComparison
 from train.cells import CellSet, read_side, read_varied_training
 from train.console import (
     DATA_HELP,
-    bar,
-    progress_bars,
     say_unreadable,
     stderr,
     stdout,
-    step_bar,
     with_scale,
     write_json,
 )
@@ -97,37 +95,38 @@ def fit(
     Splits are by original. Writes model.keras with its manifest, report.md and .json, curves.png and
     confusion.png to the folder. Images that cannot be read are named and left out.
     """
-    from train import report
-    from train.confidence import choose_decline_threshold, fit_temperature
-
-    with tensorflow_kept_quiet():
+    # What is most often mistyped is looked at before anything that takes seconds.
+    if weights != "imagenet" and not os.path.isfile(weights):  # noqa: PTH113 (raises nothing)
+        raise SettingError(f"--weights {weights}: no such file; give 'imagenet' or a file of weights")
+    datasets, sets_apart = list(map(read_dataset, data)), list(map(read_dataset, apart))
+    require_names(datasets)
+    with Progress("Loading TensorFlow"), tensorflow_kept_quiet():
+        from train import report
+        from train.confidence import choose_decline_threshold, fit_temperature
         from train.fit import FitSettings, fit, predict_logits
 
     fit_settings = FitSettings(**settings, crop=CropSize(crop_um, crop_px))
-    if weights != "imagenet" and not os.path.isfile(weights):  # noqa: PTH113 (raises nothing)
-        raise SettingError(f"--weights {weights}: no such file; give 'imagenet' or a file of weights")
-    selection = _select(data, apart, fit_settings.seed, folder)
+    selection = _select(datasets, sets_apart, fit_settings.seed, folder)
     if Path(weights).suffix == ".keras":
         _require_same_development(Path(weights), selection)
     record = _settings_record(fit_settings, weights)
-    with progress_bars() as progress:
+    with Progress() as progress:
         training = read_varied_training(
             selection,
             fit_settings.patch,
             fit_settings.drawn_per_class,
-            bar(progress, "reading training cells"),
+            progress.of("reading training cells"),
         )
         development = read_side(
-            selection, selection.development, fit_settings.crop, bar(progress, "reading development cells")
+            selection, selection.development, fit_settings.crop, progress.of("reading development cells")
         )
         say_unreadable(training, development)
         known = development.in_classes & development.found
         if not known.any():
             raise DataSetError("no development cell of the four classes was found; give more training images")
-        task = progress.add_task("training", total=None)
 
         def on_step(done: int, total: int, loss: float) -> None:
-            progress.update(task, completed=done, total=total, description=f"training, loss {loss:.3f}")
+            progress.at(f"training, loss {loss:.3f}", done, total)
 
         network, history = fit(
             training,
@@ -137,7 +136,7 @@ def fit(
             {"weights": record.get("weights_sha256", weights), "selection": selection.record()},
             folder,
             on_step,
-            lambda result: progress.console.print(
+            lambda result: stderr.print(
                 f"epoch {result.epoch}: training loss {result.loss:.3f}, development loss "
                 f"{result.development_loss:.3f}, accuracy {100 * result.development_accuracy:.1f} %, "
                 f"balanced {100 * result.development_balanced_accuracy:.1f} %"
@@ -184,14 +183,11 @@ def fit(
     stdout.print(f"{keras_path}, report in {folder / 'report.md'}", soft_wrap=True, markup=False)
 
 
-def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) -> Selection:
-    """Read data sets and find by content what must not be learnt from; the finding is kept in the folder."""
-    datasets = [read_dataset(source) for source in data]
-    require_names(datasets)
+def _select(datasets: list[DataSet], sets_apart: list[DataSet], seed: int, folder: Path) -> Selection:
+    """Find by content what must not be learnt from; the finding is kept in the folder."""
     datasets = [with_scale(dataset) for dataset in datasets]
     training = [image for dataset in datasets for image in training_side(dataset)]
     tests = [image for dataset in datasets for image in dataset.on_side("test")]
-    sets_apart = [read_dataset(source) for source in apart]
     tests += [image for dataset in sets_apart for image in dataset.images]
     kept = folder / "shared_cells.json"
     compared = [_digest_of_files([training, tests]), [dataset.um_per_pixel for dataset in datasets]]
@@ -203,8 +199,8 @@ def _select(data: Sequence[str], apart: Sequence[str], seed: int, folder: Path) 
             raise SettingError(f"{kept}: damaged ({reason_of(error)}); delete it") from error
         if same:
             return select(datasets, left_out, kin, seed)
-    with progress_bars() as progress:
-        search = find_duplicates([*training, *tests], step_bar(progress, "looking for shared cells"))
+    with Progress() as progress:
+        search = find_duplicates([*training, *tests], progress.at)
     scales = {image: dataset.um_per_pixel for dataset in [*datasets, *sets_apart] for image in dataset.images}
     left_out, kin = shared_cells(search.pairs, training, tests, CellComparison(scales))
     write_json(kept, {"left_out": left_out, "kin": kin, "compared": compared})

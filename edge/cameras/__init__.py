@@ -76,6 +76,8 @@ class Camera(ABC):
     live: bool
     #: Scale that it knows by itself; None where the user says it or it is measured.
     um_per_pixel: float | None = None
+    #: How many frames it has, once it is open and where that is known.
+    expected: int | None = None
     #: Pictures that came again unchanged, and were dropped.
     repeats: int = 0
 

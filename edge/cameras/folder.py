@@ -38,6 +38,7 @@ class FolderCamera(Camera):
             # A path is shown as it was given, so what is below it is appended to that text.
             start = self._path.rstrip("/")
             self._images = [f"{start}/{image.relative_to(path)}" for image in list_images(path)]
+        self.expected = len(self._images)
         if not self._images:
             raise CameraError(f"{name}: no images in it ({' '.join(sorted(IMAGE_SUFFIXES))})")
 

@@ -178,3 +178,55 @@ def test_a_module_of_ours_that_is_missing_is_a_fault_and_shows_where(monkeypatch
     monkeypatch.setattr(importlib, "import_module", broken)
     result = CliRunner().invoke(root, ["run"])
     assert isinstance(result.exception, ModuleNotFoundError)
+
+
+WRONG_PATHS = """
+import sys
+from hematovision.cli import root
+try:
+    root(sys.argv[1:])
+finally:
+    slow = {"tensorflow", "scipy", "ai_edge_litert", "tflite_runtime", "matplotlib"} & set(sys.modules)
+    print("loaded:", *sorted(slow), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("classify", "nowhere", "--model", "broken"),
+        ("run", "--camera", "folder:nowhere", "--model", "broken", "--set", "store.folder=broken/state"),
+        ("run", "--camera", "file:nowhere", "--model", "broken", "--set", "store.folder=broken/state"),
+        ("run", "--camera", "folder:.", "--blank", "nowhere", "--set", "store.folder=broken/state"),
+        ("calibrate", "nowhere"),
+        ("calibrate", "--blank", "images", "--out", "nowhere/blank.png"),
+        ("train", "evaluate", "broken", "nowhere"),
+        ("train", "evaluate", "broken", "images", "--json", "nowhere/figures.json"),
+        ("train", "audit", "images", "nowhere"),
+        ("train", "audit", "images", "--json", "nowhere/figures.json"),
+        ("train", "fit", "nowhere", "--out", "run"),
+        ("train", "fit", "images", "--apart", "nowhere", "--out", "run"),
+        ("train", "fit", "images", "--weights", "nowhere", "--out", "run"),
+        ("convert", "trained", "--data", "nowhere", "--out", "converted"),
+        ("convert", "nowhere", "--data", "images", "--out", "converted"),
+    ],
+)
+def test_a_wrong_path_is_told_before_anything_that_takes_seconds(
+    words: tuple[str, ...], tmp_path: Path, repository: Path
+) -> None:
+    (tmp_path / "broken").write_text("hello", encoding="utf-8")
+    (tmp_path / "images" / "monocyte").mkdir(parents=True)
+    (tmp_path / "images" / "monocyte" / "a.png").write_text("hello", encoding="utf-8")
+    trained = str(repository / "train" / "models" / "hematovision.keras")
+    words = tuple(trained if word == "trained" else word for word in words)
+    finished = subprocess.run(
+        [sys.executable, "-c", WRONG_PATHS, *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+    )
+    assert finished.returncode in (1, 2)
+    *said, loaded = finished.stderr.splitlines()
+    assert "nowhere" in "\n".join(said) and "Traceback" not in finished.stderr
+    assert loaded == "loaded:"
