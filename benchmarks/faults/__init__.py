@@ -17,7 +17,13 @@ _FAULTS = {
     "hour": LazyCommand("benchmarks.faults.hour", "hour", "A run over a long time: memory, frame age, disk."),
     "kill": LazyCommand("benchmarks.faults.kill", "kill", "The process killed at random moments."),
     "plug": LazyCommand("benchmarks.faults.plug", "plug", "The plug pulled, by a trace of what was synced."),
+    "read-only": LazyCommand(
+        "benchmarks.faults.read_only", "read_only", "A disk that becomes read-only while cells are counted."
+    ),
     "stalls": LazyCommand("benchmarks.faults.stalls", "stalls", "A camera that stalls at random."),
+    "store-gone": LazyCommand(
+        "benchmarks.faults.store_gone", "store_gone", "The store's file removed, moved, replaced, unmounted."
+    ),
     "uploads": LazyCommand("benchmarks.faults.uploads", "uploads", "Hostile uploads."),
     "viewers": LazyCommand("benchmarks.faults.viewers", "viewers", "Many viewers, some of them very slow."),
 }

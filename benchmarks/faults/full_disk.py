@@ -2,9 +2,7 @@
 
 import errno
 import json
-import os
 import random
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from time import monotonic, sleep
 import click
 from rich.console import Console
 
+from benchmarks.faults.mounts import alone
 from benchmarks.faults.plug import some_cell
 from edge.store import FILE_NAME, NewSession, Store
 from hematovision.errors import HematoVisionError, MissingPartError, StoreError, reason_of
@@ -62,16 +61,12 @@ def measure_full_disk(times: int = 10, seed: int = 1) -> FullDiskResult:
         MissingPartError: no disk can be mounted here.
         HematoVisionError: the storing process crashes.
     """
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        raise MissingPartError("unshare is not installed; apt install util-linux brings it")
-    alone = [unshare, "--mount"] if os.geteuid() == 0 else [unshare, "--map-root-user", "--mount"]
     with tempfile.TemporaryDirectory() as place:
         disk, answer = Path(place) / "disk", Path(place) / "answer"
         disk.mkdir()
         mount = f'mount -t tmpfs -o size={DISK_MB}m tmpfs "$1"'
         tried = subprocess.run(  # noqa: S603
-            [*alone, "sh", "-c", mount, "sh", str(disk)],
+            [*alone(), "sh", "-c", mount, "sh", str(disk)],
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -83,7 +78,7 @@ def measure_full_disk(times: int = 10, seed: int = 1) -> FullDiskResult:
             )
         python = [sys.executable, "-c", _CHILD, str(disk), str(answer), str(times), str(seed)]
         ended = subprocess.run(  # noqa: S603
-            [*alone, "sh", "-c", f'{mount} && shift && exec "$@"', "sh", str(disk), *python],
+            [*alone(), "sh", "-c", f'{mount} && shift && exec "$@"', "sh", str(disk), *python],
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -2,27 +2,25 @@
 
 import os
 import shutil
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.faults import store_gone
 from benchmarks.faults.clock import clock, measure_clock
 from benchmarks.faults.disk_trace import SECTOR, Change, DiskTrace, Left, read_trace, sectors
 from benchmarks.faults.full_disk import full_disk
+from benchmarks.faults.mounts import may_mount
 from benchmarks.faults.plug import measure_plug, plug
+from benchmarks.faults.read_only import Worn, read_only
+from benchmarks.faults.store_gone import measure_store_gone
 from edge.store.clock import Reading
+from hematovision.errors import MissingPartError
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-
-
-def may_mount() -> bool:
-    alone = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False).returncode == 0
 
 
 @needs_strace
@@ -77,6 +75,42 @@ def test_housekeeping_that_trusts_too_much_is_found_out(
     result = measure_clock(tmp_path, 20)
     assert not result.passed
     assert any(why in line for line in result.wrong)
+
+
+def test_a_file_that_goes_away_costs_no_cell_that_was_reported_as_stored(tmp_path: Path) -> None:
+    ways = [way for way in store_gone.WAYS if way.name in ("its folder removed", "another file in its place")]
+    results = measure_store_gone(tmp_path, ways)
+    assert len(results) == 2
+    assert all(one.passed for one in results), results
+
+
+def test_cells_that_went_with_the_file_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_gone, "_cells", lambda path: 1)
+    [result] = measure_store_gone(tmp_path, store_gone.WAYS[:1])
+    assert not result.passed
+    assert result.found == 1 < result.reported
+
+
+@pytest.mark.skipif(not may_mount() or os.geteuid() != 0, reason="needs root, to mount a disk")
+def test_what_is_on_a_card_that_became_read_only_is_read() -> None:
+    result = CliRunner().invoke(read_only, [])
+    if isinstance(result.exception, MissingPartError):
+        pytest.skip(str(result.exception))
+    assert result.exit_code == 0, result.output
+    assert "0 failures" in result.output
+
+
+def test_a_card_of_which_a_cell_cannot_be_read_fails() -> None:
+    passed = Worn(0.2, 10, 5, 10, {"as it was": 10}, ())
+    assert passed.passed
+    for change in (
+        {"noticed_s": None},
+        {"pages": 9},
+        {"left": {"as it was": 9}},
+        {"reported": 0},
+        {"failures": ("/ was answered with 500",)},
+    ):
+        assert not replace(passed, **change).passed  # type: ignore[arg-type]
 
 
 # What the rebuilding takes for possible.
