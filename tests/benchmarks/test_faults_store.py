@@ -110,7 +110,7 @@ def test_a_card_of_which_a_cell_cannot_be_read_fails() -> None:
         {"reported": 0},
         {"failures": ("/ was answered with 500",)},
     ):
-        assert not replace(passed, **change).passed  # type: ignore[arg-type]
+        assert not replace(passed, **change).passed
 
 
 # What the rebuilding takes for possible.
