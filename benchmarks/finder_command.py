@@ -10,7 +10,7 @@ from rich.table import Table
 from benchmarks.finder import measure_finder, time_finder
 from benchmarks.real_fields import FIELD_SIZE, FIELD_UM_PER_PIXEL
 from hematovision.errors import SettingError
-from hematovision.images import list_images
+from hematovision.image_folder import read_folder
 
 _stdout = Console()
 
@@ -49,7 +49,7 @@ def finder(collection: Path | None, repetitions: int) -> None:
     _stdout.print(table)
     for line in missed:
         _stdout.print(f"missed: {line}")
-    timing = time_finder(list_images(collection / "Original_Images")[:20], repetitions)
+    timing = time_finder(read_folder(collection / "Original_Images").images[:20], repetitions)
     _stdout.print(
         f"Mosaics of {FIELD_SIZE[0]}x{FIELD_SIZE[1]} at {FIELD_UM_PER_PIXEL} µm per pixel, one core, "
         f"processor time, median of {timing.repetitions}: optics {timing.optics_ms:.1f} ms, "

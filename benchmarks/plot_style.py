@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.report_tables import device_choice
 from benchmarks.results import Estimate, Latency, Report
+from hematovision.own_pictures import PLOT, mark_of
 
 # Of text, quiet text, grid and background. In a page they give way to the page's own, dark ones included.
 INK, QUIET, LINE, CARD = "#14181b", "#4d565d", "#c9d0d5", "#ffffff"
@@ -80,7 +81,7 @@ class Plot:
         """As a picture on white, at 150 pixels an inch."""
         buffer = BytesIO()
         with style():
-            self.figure.savefig(buffer, format="png", dpi=150)
+            self.figure.savefig(buffer, format="png", dpi=150, metadata={"Comment": mark_of(PLOT)})
             self._keep_layout()
         return buffer.getvalue()
 

@@ -15,6 +15,7 @@ from edge.stills import NamedCell
 from hematovision.cell_classes import CELL_CLASSES, UNCLASSIFIED, UNCLASSIFIED_COLOR
 from hematovision.errors import ImageError, SettingError
 from hematovision.images import RGBImage, shown_path
+from hematovision.own_pictures import DRAWN_OVER, marked
 
 _COLORS = {one.name: one.color for one in CELL_CLASSES} | {UNCLASSIFIED: UNCLASSIFIED_COLOR}
 _WHITE = (255, 255, 255)
@@ -89,7 +90,9 @@ def prepare_folder(folder: Path) -> None:
 
 
 def write_new(image: RGBImage, folder: Path, stem: str) -> Path:
-    """Write a picture as JPEG under a name that no file has yet, and return its path.
+    """Write an annotated picture as JPEG under a name that no file has yet, and return its path.
+
+    The file bears a mark by which it is never taken for an image of a smear.
 
     Args:
         image: (height, width, 3) uint8 RGB.
@@ -101,13 +104,14 @@ def write_new(image: RGBImage, folder: Path, stem: str) -> Path:
     """
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    data = marked(buffer.getvalue(), DRAWN_OVER)
     path, number = folder / f"{stem}.jpg", 1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             try:
                 with path.open("xb") as file:
-                    file.write(buffer.getvalue())
+                    file.write(data)
             except FileExistsError:
                 number += 1
                 path = folder / f"{stem}-{number}.jpg"

@@ -11,6 +11,7 @@ from hematovision.blank_field import STEPS, BlankField
 from hematovision.errors import CalibrationError, ImageError, SettingError
 from hematovision.images import MAX_FILE_BYTES, RGBImage, shown_path
 from hematovision.model_file import write_atomically
+from hematovision.own_pictures import BLANK, marked
 from hematovision.regular_file import read_regular_file
 
 _JUDGED_WIDTH = 320  # an empty field is judged on a copy this wide: noise is averaged out, cells are not
@@ -85,7 +86,7 @@ def record_blank(frames: Iterable[tuple[str, RGBImage]], name: str) -> tuple[Bla
 def write_blank(blank: BlankField, path: Path) -> None:
     """Write it as a 16-bit PNG, which any viewer shows. Raises `ModelFileError` where that cannot be."""
     _, data = cv2.imencode(".png", cv2.cvtColor(blank.levels, cv2.COLOR_RGB2BGR))
-    write_atomically(path, data.tobytes())
+    write_atomically(path, marked(data.tobytes(), BLANK))
 
 
 def check_empty(image: RGBImage, name: str) -> None:

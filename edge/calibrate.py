@@ -15,7 +15,8 @@ from edge.command_options import notice
 from edge.scale import ENOUGH_RED_CELLS, MOST_FRAMES, VIDEO_STEP
 from hematovision.blank_field import STEPS
 from hematovision.errors import CameraError, ImageError, SettingError
-from hematovision.images import RGBImage, list_images, read_image, shown_path
+from hematovision.image_folder import read_folder, require_no_own_picture
+from hematovision.images import RGBImage, read_image, shown_path
 from hematovision.red_cells import RED_CELL_UM, measure_red_cells, measure_scale
 from hematovision.terminal.progress import Progress
 
@@ -91,14 +92,24 @@ def calibrate(paths: tuple[Path, ...], blank: bool, spec: str | None, out: Path 
 def _of_files(paths: tuple[Path, ...]) -> Iterator[tuple[str, RGBImage]]:
     images: list[Path] = []
     for path in paths:
-        found = list_images(path) if path.is_dir() else [path]
-        if not found:
-            raise ImageError(f"{shown_path(path)}: no images in this folder")
-        images += found
+        images += _images_of(path)
     with Progress() as progress:
         for done, image in enumerate(images):
             progress.at("Recording the light of images", done, len(images))
             yield shown_path(image), read_image(image, may_be_neutral=True)
+
+
+def _images_of(path: Path) -> tuple[Path, ...]:
+    """An image, or those below a folder; what of it is left out is said."""
+    if not path.is_dir():
+        require_no_own_picture(path)
+        return (path,)
+    found = read_folder(path)
+    if not found.images:
+        raise ImageError(f"{shown_path(path)}: {found.without_images}")
+    if found.remark is not None:
+        click.echo(f"{shown_path(path)}: {found.remark}", err=True)
+    return found.images
 
 
 class _Frames:
@@ -109,6 +120,8 @@ class _Frames:
         self._lost = 0
 
     def __iter__(self) -> Iterator[tuple[str, RGBImage]]:
+        if self.camera.remark is not None:
+            click.echo(self.camera.remark, err=True)
         for frame in self.camera.frames():
             if isinstance(frame, Frame):
                 yield f"{shown_path(frame.source)}, frame {frame.sequence}", frame.image
@@ -130,11 +143,11 @@ def _measure_scale(paths: tuple[Path, ...]) -> None:
     images: list[Path] = []
     failed = 0
     for path in paths:
-        found = list_images(path) if path.is_dir() else [path]
-        if not found:
-            click.echo(f"{path}: no images in this folder", err=True)
+        try:
+            images += _images_of(path)
+        except ImageError as error:
+            click.echo(str(error), err=True)
             failed += 1
-        images += found
     diameters: list[NDArray[np.float32]] = []
     with Progress() as progress:
         for done, image in enumerate(images):

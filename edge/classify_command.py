@@ -102,6 +102,7 @@ def classify(
             camera = _camera_of(path, scale)
             try:
                 with camera:
+                    notice(camera.remark)
                     for result in name_frames(camera, classifier, single, empty):
                         progress.at("Classifying", looked_at + failed + 1, expected)
                         if interrupted():

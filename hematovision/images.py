@@ -1,7 +1,6 @@
 """Reading an image file from anywhere: what is refused, and why, is decided before anything is computed."""
 
 import io
-import os
 import re
 import struct
 import warnings
@@ -20,8 +19,6 @@ from hematovision.tiff import decode_deep, is_tiff, read_tags, to_8_bits
 
 RGBImage = NDArray[np.uint8]
 
-#: Endings that a folder is searched for.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 #: A crop of 20 µm at a coarse 0.6 µm per pixel; nothing smaller shows a cell.
 MIN_SIDE_PX = 32
 #: A strip of a smear is not longer than this many times its width; and OpenCV takes no side above 32,767.
@@ -167,20 +164,6 @@ def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS)
             f"{name}: {width}x{height} pixels is too {how}: one side is more than {MAX_PROPORTION} times the "
             "other; cut it into parts"
         )
-
-
-def list_images(folder: Path) -> list[Path]:
-    """All image files below a folder by their ending, in the order of their names.
-
-    Links to folders are not followed. A link that leads nowhere and a folder that cannot be listed stand in
-    the list too: reading them says what is wrong.
-    """
-    unlisted: list[OSError] = []
-    files = (
-        Path(place, name) for place, _, names in os.walk(folder, onerror=unlisted.append) for name in names
-    )
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted([*images, *(Path(error.filename) for error in unlisted)])
 
 
 def shown_path(path: Path | str) -> str:

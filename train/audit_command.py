@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hematovision.terminal.progress import Progress
 from train.audit import AuditReport, Finding, audit_datasets
-from train.console import check_places, stdout, write_json
+from train.console import check_places, say_of_no_class, stdout, write_json
 from train.datasets import LabelledImage, read_dataset
 
 #: Lines of each list on the terminal; the rest is counted, and in the JSON file.
@@ -41,6 +41,8 @@ def audit(context: click.Context, data: Sequence[str], json_path: Path | None) -
     split or a cell has (or may have) two labels, 2 when the command line is wrong.
     """
     datasets = [read_dataset(source) for source in data]
+    for dataset in datasets:
+        say_of_no_class(dataset)
     check_places(json_path)
     with Progress() as progress:
         report = audit_datasets(datasets, progress.at)

@@ -36,6 +36,7 @@ def with_scale(dataset: DataSet) -> DataSet:
     """The data set with its scale, measured from red cells where nobody said it."""
     for reason, count in dataset.dropped:
         stderr.print(f"{dataset.path}: {count} left out: {reason}", soft_wrap=True, markup=False)
+    say_of_no_class(dataset)
     if dataset.unknown_originals:
         stderr.print(
             f"{dataset.path}: {dataset.unknown_originals} of {len(dataset.images)} copies are of unknown "
@@ -67,6 +68,14 @@ def with_scale(dataset: DataSet) -> DataSet:
         markup=False,
     )
     return dataclasses.replace(dataset, um_per_pixel=scale)
+
+
+def say_of_no_class(dataset: DataSet) -> None:
+    """Say which labels are taken for no class, so that a misspelt one is seen."""
+    if dataset.of_no_class:
+        stderr.print(
+            f"{dataset.path}: taken for no class: {dataset.of_no_class}", soft_wrap=True, markup=False
+        )
 
 
 def say_unreadable(*sets: CellSet) -> None:

@@ -11,15 +11,15 @@ A data set is named by a path, with its scale after an ``@`` where the layout do
 
 import csv
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from hematovision.errors import DataSetError, SettingError
-from hematovision.images import list_images
+from hematovision.image_folder import IMAGE_SUFFIXES, is_side_file, read_folder
 from hematovision.optics import check_um_per_pixel
 from hematovision.terminal.mistyped import decimal_comma
+from train.labels import label_of, of_no_class, refuse_near_misses
 
 #: Width of a Kaggle field on the slide, from its red cells: 640 pixels of 0.083 µm; copies have 320.
 KAGGLE_ORIGINAL_UM_PER_PIXEL = 0.083
@@ -35,7 +35,7 @@ _ORIGINALS = ("Original_Images", "JPEGImages")
 class LabelledImage:
     """An image of one labelled cell.
 
-    ``label``: lower case; a class's name, or what else a smear contains (basophil, platelet …).
+    ``label``: as `label_of` gives it; a class's name, or what else a smear contains (basophil, platelet …).
     ``original``: what this is an image of, beginning with the collection: copies of one original share it,
     splits and intervals go by it. ``side``: train, test, or None where the data set does not say.
     """
@@ -66,6 +66,11 @@ class DataSet:
     dropped: tuple[tuple[str, int], ...] = ()
     unknown_originals: int = 0
 
+    @property
+    def of_no_class(self) -> str:
+        """The labels that are taken for no class, each with the number of its images; empty without any."""
+        return of_no_class(image.label for image in self.images)
+
     def on_side(self, side: str | None) -> tuple[LabelledImage, ...]:
         """The images of one side (train or test); all for None."""
         return tuple(image for image in self.images if side is None or image.side == side)
@@ -78,7 +83,8 @@ def read_dataset(source: str) -> DataSet:
         source: a path, with ``@`` and µm per pixel after it where the layout does not tell the scale.
 
     Raises:
-        DataSetError: it is missing, empty, of no known layout, or its table names files that are not there.
+        DataSetError: it is missing, empty, of no known layout, its table names files that are not there, or a
+            label is nearly a class.
         SettingError: the scale is no scale.
     """
     path, um_per_pixel = _split_scale(source)
@@ -98,18 +104,20 @@ def read_dataset(source: str) -> DataSet:
         default_scale = KAGGLE_ORIGINAL_UM_PER_PIXEL
         name = "kaggle-originals"
     elif copies := _kaggle_copies(path):
-        images = list(_copies(copies))
+        images = list(_copies(copies, dropped))
         unknown = sum(image.original.endswith(image.path.name) for image in images)
         default_scale = KAGGLE_COPY_UM_PER_PIXEL
         name = "kaggle-" + "-".join(folder.name.lower() for folder in copies)
     elif (path / "labels.csv").is_file():
         images = list(_table(path / "labels.csv", name, dropped))
     else:
-        images = list(_class_folders(path, name))
+        images = list(_class_folders(path, name, dropped))
     if not images:
+        left_out = "".join(f"; {count} left out: {reason}" for reason, count in sorted(dropped.items()))
         raise DataSetError(
-            f"{path}: no labelled images in it; see hematovision train fit --help for the layouts"
+            f"{path}: no labelled images in it{left_out}; see hematovision train fit --help for the layouts"
         )
+    refuse_near_misses(str(path), (image.label for image in images))
     scale = um_per_pixel if um_per_pixel is not None else default_scale
     return DataSet(name, path, tuple(images), scale, tuple(sorted(dropped.items())), unknown)
 
@@ -159,9 +167,9 @@ def _originals(folder: Path, dropped: dict[str, int]) -> Iterator[LabelledImage]
         _check_sides(root / "original_split.csv", sides.values())
     for row in _rows(root / "labels.csv", ("Image", "Category")):
         # The second column is the number in the file name; some cells are empty, some hold several classes.
-        number, label = row["Image"].strip(), row["Category"].strip().lower()
+        number, label = row["Image"].strip(), label_of(row["Category"])
         path = folder / f"BloodImage_{int(number):05d}.jpg" if number.isdigit() else None
-        if path is None or not label or "," in label:
+        if path is None or not label or "," in row["Category"]:
             reason = "no label" if not label else "several labels"
             dropped[reason] = dropped.get(reason, 0) + 1
         elif not path.is_file():
@@ -170,7 +178,7 @@ def _originals(folder: Path, dropped: dict[str, int]) -> Iterator[LabelledImage]
             yield LabelledImage(path, label, f"kaggle/{path.stem}", sides.get(path.name))
 
 
-def _copies(folders: list[Path]) -> Iterator[LabelledImage]:
+def _copies(folders: list[Path], dropped: dict[str, int]) -> Iterator[LabelledImage]:
     for side_folder in folders:
         table = side_folder.parent.parent / "copies.csv"
         originals = {}
@@ -178,19 +186,19 @@ def _copies(folders: list[Path]) -> Iterator[LabelledImage]:
             originals = {
                 row["image"]: Path(row["original"]).stem for row in _rows(table, ("image", "original"))
             }
-        for path in list_images(side_folder):
+        for path in _images_in(side_folder, dropped):
             key = path.relative_to(side_folder.parent).as_posix()
             # A copy whose original is not known stands for itself; `audit` finds its kin by content.
             original = originals.get(key) or key
             yield LabelledImage(
-                path, path.parent.name.lower(), f"kaggle/{original}", _COPY_SIDES[side_folder.name]
+                path, label_of(path.parent.name), f"kaggle/{original}", _COPY_SIDES[side_folder.name]
             )
 
 
 # --- other layouts ---
 
 
-def _class_folders(path: Path, name: str) -> Iterator[LabelledImage]:
+def _class_folders(path: Path, name: str, dropped: dict[str, int]) -> Iterator[LabelledImage]:
     sides: dict[str, str] = {}
     if (path / "split.csv").is_file():
         sides = {row["image"]: row["split"] for row in _rows(path / "split.csv", ("image", "split"))}
@@ -201,19 +209,30 @@ def _class_folders(path: Path, name: str) -> Iterator[LabelledImage]:
                 f"({absent[0]}, …); copy the data set again"
             )
         _check_sides(path / "split.csv", sides.values())
-    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
-        label = re.sub(r"s$", "", folder.name.lower())
-        for image in list_images(folder):
+    beside = [child for child in path.iterdir() if not is_side_file(child.name)]
+    for folder in sorted(child for child in beside if child.is_dir()):
+        for image in _images_in(folder, dropped):
             key = image.relative_to(path).as_posix()
-            yield LabelledImage(image, label, f"{name}/{key}", sides.get(key))
+            yield LabelledImage(image, label_of(folder.name), f"{name}/{key}", sides.get(key))
+    loose = sum(child.suffix.lower() in IMAGE_SUFFIXES and child.is_file() for child in beside)
+    if loose:
+        dropped["in no folder of a class"] = loose
+
+
+def _images_in(folder: Path, dropped: dict[str, int]) -> tuple[Path, ...]:
+    """The images below a folder; what of it is left out is added to ``dropped``."""
+    found = read_folder(folder, crops=True)
+    for kind, count in found.left_out.items():
+        dropped[f"{kind}, not read"] = dropped.get(f"{kind}, not read", 0) + count
+    return found.images
 
 
 def _table(path: Path, name: str, dropped: dict[str, int]) -> Iterator[LabelledImage]:
     rows = _rows(path, ("image", "label"))
     _check_sides(path, (row["split"] for row in rows if row.get("split")))
     for row in rows:
-        label = (row["label"] or "").strip().lower()
-        if not label or "," in label:
+        label = label_of(row["label"] or "")
+        if not label or "," in row["label"]:
             reason = "no label" if not label else "several labels"
             dropped[reason] = dropped.get(reason, 0) + 1
             continue

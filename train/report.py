@@ -13,6 +13,7 @@ from rich.table import Table
 
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.model_file import Manifest
+from hematovision.own_pictures import PLOT, mark_of
 from train.evaluate import Evaluation, Interval, Scores
 
 if TYPE_CHECKING:  # it imports TensorFlow, which the evaluation of a .tflite needs not wait for
@@ -160,7 +161,7 @@ def draw_curves(history: "Sequence[EpochResult]", path: Path) -> None:
     )
     accuracies.set(xlabel="epoch", ylabel="development cells, %")
     accuracies.legend(loc="lower right")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, metadata={"Comment": mark_of(PLOT)})
 
 
 def draw_confusion(evaluations: Sequence[Evaluation], path: Path) -> None:
@@ -170,7 +171,7 @@ def draw_confusion(evaluations: Sequence[Evaluation], path: Path) -> None:
         np.atleast_1d(figure.subplots(1, len(evaluations))), evaluations, strict=True
     ):
         draw_confusion_matrix(axes, evaluation.files.confusion, evaluation.name)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, metadata={"Comment": mark_of(PLOT)})
 
 
 def draw_confusion_matrix(axes: Axes, confusion: Sequence[Sequence[int]], title: str) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from benchmarks.faults.page import HERE, Page, page_running
 from edge.store import FILE_NAME, open_reader
 from hematovision.errors import HematoVisionError
+from hematovision.own_pictures import PLOT, mark_of
 
 #: Memory may grow by so many MB once the first minutes, in which every cache fills, are over.
 GROWTH_LIMIT_MB = 20.0
@@ -255,7 +256,7 @@ def plot_samples(samples: Sequence[Sample], path: Path) -> None:
             color="0.9",
         )
     memory.legend([watched], ["somebody watches the live picture"], loc="lower right")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={"Comment": mark_of(PLOT)})
 
 
 @click.command()

@@ -7,7 +7,8 @@ from pathlib import Path
 from edge.cameras import Camera, Frame, LostFrame
 from edge.cameras.video import VIDEO_SUFFIXES
 from hematovision.errors import CameraError, ImageError
-from hematovision.images import IMAGE_SUFFIXES, list_images, read_image, shown_path
+from hematovision.image_folder import read_folder, require_no_own_picture
+from hematovision.images import read_image, shown_path
 
 
 class FolderCamera(Camera):
@@ -34,13 +35,21 @@ class FolderCamera(Camera):
         if not is_folder and path.suffix.lower() in VIDEO_SUFFIXES:
             raise CameraError(f"{name}: a video, not a folder of images; write file:{name}")
         self._images = [self._path]
+        if not is_folder:
+            try:
+                require_no_own_picture(path)
+            except ImageError as error:
+                raise CameraError(str(error)) from error
         if is_folder:
             # A path is shown as it was given, so what is below it is appended to that text.
             start = self._path.rstrip("/")
-            self._images = [f"{start}/{image.relative_to(path)}" for image in list_images(path)]
+            found = read_folder(path)
+            self._images = [f"{start}/{image.relative_to(path)}" for image in found.images]
+            hint = "" if VIDEO_SUFFIXES.isdisjoint(found.left_out) else "; give a video by its own name"
+            if not self._images:
+                raise CameraError(f"{name}: {found.without_images}{hint}")
+            self.remark = found.remark and f"{name}: {found.remark}{hint}"
         self.expected = len(self._images)
-        if not self._images:
-            raise CameraError(f"{name}: no images in it ({' '.join(sorted(IMAGE_SUFFIXES))})")
 
     def frames(self) -> Iterator[Frame | LostFrame]:
         """Every image once; an unreadable one comes as a `LostFrame`."""

@@ -11,7 +11,8 @@ import cv2
 from edge.cameras import Camera, Frame, LostFrame
 from edge.cameras.capture import to_rgb
 from hematovision.errors import CameraError, ImageError
-from hematovision.images import IMAGE_SUFFIXES, check_size, is_grey, shown_path
+from hematovision.image_folder import IMAGE_SUFFIXES
+from hematovision.images import check_size, is_grey, shown_path
 
 #: Endings by which a file is taken for a video.
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})

@@ -21,6 +21,7 @@ from edge.store.records import Correction, Session, StoredCell
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import NotStoredError, StoreError
 from hematovision.images import shown_path
+from hematovision.own_pictures import CROP, marked
 
 if TYPE_CHECKING:
     from edge.differential import Differential, Share
@@ -157,7 +158,8 @@ def labelled_crops(reader: Reader, session_id: int) -> Iterator[tuple[str, bytes
     for cell in all_cells(reader, session_id):
         if cell.label not in (UNCLASSIFIED, None):
             with suppress(NotStoredError):  # the reader has noted which picture it is
-                yield f"{cell.label}/session{session_id}-cell{cell.id}.jpg", reader.crop(cell.id)
+                crop = marked(reader.crop(cell.id), CROP)
+                yield f"{cell.label}/session{session_id}-cell{cell.id}.jpg", crop
 
 
 def corrections_in(reader: Reader, session_id: int, form: str) -> int:

@@ -9,7 +9,8 @@ import pytest
 from edge.blank_field import check_empty, read_blank, record_blank, write_blank
 from hematovision.blank_field import STEPS
 from hematovision.errors import CalibrationError, ImageError, ModelFileError, SettingError
-from hematovision.images import list_images, read_image
+from hematovision.image_folder import read_folder
+from hematovision.images import read_image
 from hematovision.phantom import draw_field
 
 WIDTH, HEIGHT = 320, 240
@@ -103,7 +104,7 @@ def test_a_smear_is_no_empty_field(um_per_pixel: float) -> None:
 @pytest.mark.data
 def test_no_field_of_the_collections_is_taken_for_an_empty_one(data_dir: Path) -> None:
     for folder, step in (("kaggle-blood-cells/Original_Images", 12), ("pbc", 150), ("tecom/images", 10)):
-        for path in list_images(data_dir / folder)[::step]:
+        for path in read_folder(data_dir / folder).images[::step]:
             with pytest.raises(CalibrationError):
                 check_empty(read_image(path), path.name)
 

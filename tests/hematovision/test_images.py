@@ -1,6 +1,5 @@
 """What an image file may be, and what is refused before anything is computed."""
 
-import errno
 import io
 import os
 import struct
@@ -20,7 +19,6 @@ from hematovision.images import (
     MAX_PIXELS,
     decode_image,
     is_grey,
-    list_images,
     read_image,
 )
 
@@ -336,36 +334,3 @@ def test_damaged_exif_gives_an_image_or_an_error_of_ours(form: str) -> None:
             else:
                 assert image.ndim == 3
     assert refused
-
-
-def test_images_below_a_folder_are_listed_by_name_and_others_not(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", "deep/c.tiff", "notes.txt", "d.jpg.bak"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == [
-        "a.png",
-        "b.JPG",
-        "deep/c.tiff",
-    ]
-
-
-def test_what_below_a_folder_cannot_be_looked_at_is_listed_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.png").symlink_to("nowhere.png")
-    (tmp_path / "b").mkdir()
-    (tmp_path / "c.png").touch()
-    scandir = os.scandir
-
-    def closed(path: str) -> object:  # as to one who may not read b; the superuser may read everything
-        if path.endswith("b"):
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", closed)
-    listed = list_images(tmp_path)
-    assert [path.name for path in listed] == ["a.png", "b", "c.png"]
-    for path, complaint in zip(listed, ("No such file", "or listed as folder", "empty"), strict=True):
-        with pytest.raises(ImageError, match=complaint):
-            read_image(path)

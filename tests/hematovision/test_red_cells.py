@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from hematovision.errors import CalibrationError, ImageError
-from hematovision.images import RGBImage, list_images, read_image
+from hematovision.image_folder import read_folder
+from hematovision.images import RGBImage, read_image
 from hematovision.phantom import draw_field
 from hematovision.red_cells import (
     MIN_CELLS,
@@ -345,10 +346,10 @@ def test_each_image_measured_by_hand_agrees_within_fifteen_per_cent(
 def test_a_whole_collection_agrees_with_what_was_measured_by_hand(
     data_dir: Path, by_hand: dict[str, list[float]]
 ) -> None:
-    kaggle = scale_of(list_images(data_dir / "kaggle-blood-cells" / "Original_Images")[::2])
+    kaggle = scale_of(read_folder(data_dir / "kaggle-blood-cells" / "Original_Images").images[::2])
     assert kaggle.um_per_pixel == pytest.approx(7.5 / hand_median(by_hand, "kaggle-blood-cells"), rel=0.05)
     assert kaggle.cells > 300
-    pbc = scale_of(list_images(data_dir / "pbc" / "neutrophil")[::5])
+    pbc = scale_of(read_folder(data_dir / "pbc" / "neutrophil").images[::5])
     assert pbc.um_per_pixel == pytest.approx(7.5 / hand_median(by_hand, "pbc"), rel=0.05)
     assert pbc.cells > 500
 
@@ -358,7 +359,7 @@ def test_a_whole_collection_agrees_with_what_was_measured_by_hand(
 def test_real_smears_have_the_same_scale_however_they_are_photographed(
     data_dir: Path, change: Callable[[RGBImage], RGBImage], factor: float
 ) -> None:
-    images = [read_image(path) for path in list_images(data_dir / "pbc" / "lymphocyte")[::25]]
+    images = [read_image(path) for path in read_folder(data_dir / "pbc" / "lymphocyte").images[::25]]
     before = measure_scale([measure_red_cells(image) for image in images])
     after = measure_scale([measure_red_cells(change(image)) for image in images])
     assert after.um_per_pixel * factor == pytest.approx(before.um_per_pixel, rel=0.02)
@@ -366,8 +367,8 @@ def test_real_smears_have_the_same_scale_however_they_are_photographed(
 
 @pytest.mark.data
 def test_originals_and_their_copies_at_half_the_size_are_not_pooled(data_dir: Path) -> None:
-    originals = list_images(data_dir / "kaggle-blood-cells" / "Original_Images")[::2]
-    copies = list_images(data_dir / "kaggle-blood-cells" / "images" / "TEST_SIMPLE")
+    originals = read_folder(data_dir / "kaggle-blood-cells" / "Original_Images").images[::2]
+    copies = read_folder(data_dir / "kaggle-blood-cells" / "images" / "TEST_SIMPLE").images
     assert scale_of(copies).um_per_pixel / scale_of(originals).um_per_pixel == pytest.approx(2.0, rel=0.05)
     with pytest.raises(CalibrationError, match="of one size"):
         scale_of(originals + copies)
@@ -376,13 +377,13 @@ def test_originals_and_their_copies_at_half_the_size_are_not_pooled(data_dir: Pa
 @pytest.mark.data
 def test_smears_whose_red_cells_are_too_faint_are_refused(data_dir: Path) -> None:
     with pytest.raises(CalibrationError):
-        scale_of(list_images(data_dir / "tecom" / "images"))
+        scale_of(read_folder(data_dir / "tecom" / "images").images)
 
 
 @pytest.mark.data
 def test_on_real_smears_the_right_scale_is_never_warned_about_and_the_double_is(data_dir: Path) -> None:
     for folder, given in (("kaggle-blood-cells/Original_Images", 0.083), ("pbc/monocyte", 0.104)):
-        sizes = [measure_red_cells(read_image(path)) for path in list_images(data_dir / folder)[:300]]
+        sizes = [measure_red_cells(read_image(path)) for path in read_folder(data_dir / folder).images[:300]]
         pools = [sizes[start : start + 20] for start in range(0, len(sizes), 20)]
         assert not any(scale_warning(given, pool) for pool in pools)
         warned = sum(scale_warning(2 * given, pool) is not None for pool in pools)

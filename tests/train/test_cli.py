@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from edge.classifier import default_model_path
 from hematovision.cli import root
 from hematovision.crops import CropSize
 from hematovision.errors import ModelFileError
@@ -153,3 +154,27 @@ def test_imagenet_weights_that_cannot_be_fetched_are_one_line(
     monkeypatch.setattr("keras.applications.MobileNetV2", unreachable)
     with pytest.raises(ModelFileError, match=r"cannot be fetched \(URL fetch failure.*--weights"):
         build_network(32, "imagenet")
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "audit"])
+def test_labels_that_are_taken_for_no_class_are_said(folder: Path, command: str) -> None:
+    for label, images in (("basophil", 2), ("Platelets", 1)):
+        (folder / label).mkdir()
+        for number in range(images):
+            (folder / label / f"{number}.jpg").write_bytes(b"no image")
+    (folder / "neutrophil" / "2.heic").touch()
+    options = {"fit": ["--out", str(folder.parent / "run")], "evaluate": [], "audit": []}[command]
+    model = [str(default_model_path())] if command == "evaluate" else []
+    result = hematovision("train", command, *model, f"{folder}@0.1", *options)
+    assert f"{folder}: taken for no class: basophil 2, platelet 1" in result.stderr
+    assert "1 left out: .heic, not read" in result.output
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "audit"])
+def test_a_misspelt_class_is_never_taken_for_no_class(folder: Path, command: str) -> None:
+    (folder / "neutrophil").rename(folder / "neutrofils")
+    options = {"fit": ["--out", str(folder.parent / "run")], "evaluate": [], "audit": []}[command]
+    model = [str(default_model_path())] if command == "evaluate" else []
+    result = hematovision("train", command, *model, f"{folder}@0.1", *options)
+    assert result.exit_code == 1
+    assert "nearly a class, and so not taken for a cell of none: 'neutrofil' (neutrophil?)" in result.stderr

@@ -130,3 +130,56 @@ def test_the_real_collections_are_read_as_they_were_counted(data_dir: Path) -> N
     pbc = Counter(image.side for image in read_dataset(f"{data_dir / 'pbc'}@0.104").images)
     assert pbc == {"train": 3600, "test": 1200}
     assert len(read_dataset(str(data_dir / "tecom")).images) == 300
+
+
+def test_labels_mean_the_same_in_a_table_and_as_folders(tmp_path: Path) -> None:
+    written = ("Neutrophils ", "LYMPHOCYTE_", "monocyte.", "Basophils", "Immature Granulocytes")
+    touch(*(tmp_path / "folders" / text / "a.jpg" for text in written))
+    touch(tmp_path / "a.jpg")
+    (tmp_path / "t.csv").write_text("image,label\n" + "".join(f"a.jpg,{text}\n" for text in written))
+    for source in ("folders", "t.csv"):
+        dataset = read_dataset(str(tmp_path / source))
+        assert sorted(image.label for image in dataset.images) == [
+            *("basophil", "immature_granulocyte", "lymphocyte", "monocyte", "neutrophil"),
+        ]
+        assert dataset.of_no_class == "basophil 1, immature_granulocyte 1"
+
+
+def test_labels_that_are_nearly_a_class_are_refused_in_every_layout(tmp_path: Path) -> None:
+    touch(tmp_path / "folders/eosinophills/a.jpg", tmp_path / "a.jpg", tmp_path / "TEST/NEUTROPHIL/b.jpg")
+    touch(tmp_path / "TEST/EOSINOFIL/a.jpg", tmp_path / "kaggle/Original_Images/BloodImage_00003.jpg")
+    (tmp_path / "t.csv").write_text("image,label\na.jpg,Segmented neutrophil\n")
+    (tmp_path / "kaggle/labels.csv").write_text(",Image,Category\n,3,EOSINOPHILL\n")
+    for source, near in (
+        ("folders", r"'eosinophill' \(eosinophil\?\)"),
+        ("t.csv", r"'segmented_neutrophil' \(neutrophil\?\)"),
+        ("TEST", r"'eosinofil' \(eosinophil\?\)"),
+        ("kaggle", r"'eosinophill' \(eosinophil\?\)"),
+    ):
+        with pytest.raises(DataSetError, match=f"{source}: nearly a class.*{near}.*'other "):
+            read_dataset(str(tmp_path / source))
+
+
+def test_a_label_that_begins_with_other_is_of_no_class_whatever_it_is_like(tmp_path: Path) -> None:
+    touch(tmp_path / "Other segmented neutrophils/a.jpg", tmp_path / "monocyte/a.jpg")
+    assert read_dataset(str(tmp_path)).of_no_class == "other_segmented_neutrophil 1"
+
+
+def test_side_files_are_neither_labels_nor_images(tmp_path: Path) -> None:
+    touch(tmp_path / "neutrophil/a.png", tmp_path / "neutrophil/.ipynb_checkpoints/a-checkpoint.png")
+    touch(tmp_path / "neutrophil/._a.png", tmp_path / "neutrophil/@eaDir/a.png/THUMB.jpg")
+    touch(tmp_path / ".ipynb_checkpoints/b.png", tmp_path / "__MACOSX/neutrophil/._a.png")
+    dataset = read_dataset(str(tmp_path))
+    assert [image.path for image in dataset.images] == [tmp_path / "neutrophil/a.png"]
+    assert dataset.dropped == ()
+
+
+def test_files_that_are_no_images_by_their_ending_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path / "neutrophil/a.jfif", tmp_path / "neutrophil/b.heic", tmp_path / "monocyte/c.heic")
+    touch(tmp_path / "loose.png")
+    dataset = read_dataset(str(tmp_path))
+    assert [image.path.name for image in dataset.images] == ["a.jfif"]
+    assert dict(dataset.dropped) == {".heic, not read": 2, "in no folder of a class": 1}
+    (tmp_path / "neutrophil/a.jfif").unlink()
+    with pytest.raises(DataSetError, match=r"no labelled images in it; 2 left out: \.heic, not read"):
+        read_dataset(str(tmp_path))
