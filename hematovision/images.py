@@ -34,6 +34,9 @@ GREY_TOLERANCE = 3
 _MAX_JPEG_SCANS = 100
 _START_OF_SCAN = b"\xff\xda"  # which nothing but a scan begins with: in a scan's data, 0 follows 0xff
 _END_OF_JPEG, _SCAN = 0xD9, 0xDA
+_START_OF_JPEG = b"\xff\xd8\xff"
+_FOLLOWING_JPEG = re.compile(rb"\x00*\xff\xd8\xff")
+_PICTURE_LIST = b"http://ns.google.com/photos/1.0/container/"  # of telephones, beside that of an MPO
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _MARKERS_ALONE = frozenset({0x01, 0xC8, 0xD8, _END_OF_JPEG, *range(0xF0, 0xFE)})  # no length follows
 # A telephone's JPEG may carry some hundred, of 64 KiB. Pillow joins some kinds as they come, each time anew.
@@ -121,6 +124,11 @@ def _decode(data: bytes, name: str, max_pixels: int) -> RGBImage:
         # A telephone's JPEG may carry previews behind the picture; their format is MPO.
         if getattr(image, "is_animated", False) and image.format != "MPO":
             raise ImageError(f"{name}: holds several pages or frames; export each as an image of its own")
+        if image.format == "JPEG" and "mpoffset" not in image.info and _is_jpeg_after_jpeg(data):
+            raise ImageError(
+                f"{name}: several JPEGs one after another, as in a raw video; name it .mjpeg, or give each "
+                "as a file of its own"
+            )
         if image.format in ("JPEG", "MPO") and data.count(_START_OF_SCAN) > _MAX_JPEG_SCANS:
             raise ImageError(f"{name}: a JPEG of too many scans, which takes hours to decode; save it anew")
         if image.mode in _GREY_MODES:
@@ -177,6 +185,16 @@ def _without_film(data: bytes) -> bytes:
         if code == _END_OF_JPEG:
             return data[:end]
     return data
+
+
+def _is_jpeg_after_jpeg(data: bytes) -> bool:
+    """Whether a further JPEG follows that no list of a file's pictures names: frames of a stream."""
+    if data.count(_START_OF_JPEG) < 2 or _PICTURE_LIST in data[: data.find(_START_OF_SCAN)]:
+        return False
+    for code, _, end in islice(_jpeg_segments(data), _MAX_JPEG_SEGMENTS):
+        if code == _END_OF_JPEG:
+            return _FOLLOWING_JPEG.match(data, end) is not None
+    return False
 
 
 def _has_endless_header(data: bytes) -> bool:

@@ -7,8 +7,10 @@ from pathlib import Path
 from edge.cameras import Camera, Frame, LostFrame
 from edge.cameras.video import VIDEO_SUFFIXES
 from hematovision.errors import CameraError, ImageError
-from hematovision.image_folder import read_folder, require_no_own_picture
+from hematovision.image_folder import IMAGE_SUFFIXES, read_folder, require_no_own_picture
 from hematovision.images import read_image, shown_path
+
+_VIDEO_HINT = f"; a video is known by its ending ({', '.join(sorted(VIDEO_SUFFIXES))})"
 
 
 class FolderCamera(Camera):
@@ -57,7 +59,9 @@ class FolderCamera(Camera):
             try:
                 yield Frame.now(read_image(path), sequence, self._um_per_pixel, path)
             except ImageError as error:
-                yield LostFrame(sequence, path, str(error))
+                # What has an image's ending is meant as one.
+                hint = "" if Path(path).suffix.lower() in IMAGE_SUFFIXES else _VIDEO_HINT
+                yield LostFrame(sequence, path, f"{error}{hint}")
 
     def close(self) -> None:
         """Forget the list."""

@@ -10,15 +10,36 @@ import cv2
 
 from edge.cameras import Camera, Frame, LostFrame
 from edge.cameras.capture import to_rgb
+from edge.cameras.video_end import ends_early
 from hematovision.errors import CameraError, ImageError
 from hematovision.image_folder import IMAGE_SUFFIXES
 from hematovision.images import check_size, is_grey, shown_path
+from hematovision.regular_file import open_regular_file
 
-#: Endings by which a file is taken for a video.
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+#: Endings by which a file is taken for a video: streams without a container, as a Pi's own tools write them,
+#: and the containers of telephones, camcorders and programs.
+VIDEO_SUFFIXES = frozenset(
+    {".264", ".265", ".avc", ".h264", ".h265", ".hevc", ".m2v", ".mjpeg", ".mjpg"}
+    | {
+        ".3g2",
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".f4v",
+        ".flv",
+        ".m2t",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpe",
+    }
+    | {".mpeg", ".mpg", ".mts", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"}
+)
 
-# A file with fewer frames than it states, by more than this share, was cut short.
-_FRAME_COUNT_TOLERANCE = 0.01
+# These state a number of frames; of others OpenCV multiplies length by rate.
+_COUNTED_SUFFIXES = {".3gp", ".avi", ".m4v", ".mov", ".mp4"}
 
 # Colour, where there is any, is in every part of a smear.
 _GREY_STEP = 4
@@ -43,6 +64,7 @@ class VideoCamera(Camera):
         self._um_per_pixel = um_per_pixel
         self._capture: cv2.VideoCapture | None = None
         self._opened_at = 0.0
+        self._ends_early = False
 
     def open(self) -> None:
         """Open the file. Raises `CameraError` where it is missing, no video, too small or too large."""
@@ -57,13 +79,20 @@ class VideoCamera(Camera):
             raise CameraError(f"{self.name}: no such file (a pipe or device); record the video to a file")
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise CameraError(f"{self.name}: an image, not a video; write folder:{self.name}")
+        try:
+            with open_regular_file(path) as file:
+                self._ends_early = ends_early(file)
+        except OSError as error:
+            raise CameraError(f"{self.name}: cannot be read ({error.strerror}); check the path") from error
         # Decoding on a thread alone: FFmpeg takes all cores otherwise, which the interpreter is to have.
         capture = cv2.VideoCapture(self._path, cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
-        if not capture.isOpened():
+        width, height = (
+            int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        if not capture.isOpened() or not width * height:  # where its tables are cut off, it has no size
             raise CameraError(f"{self.name}: not a video that can be read, or cut short; copy it again")
-        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
         try:
-            check_size(int(width), int(height), self.name)
+            check_size(width, height, self.name)
         except ImageError as error:
             capture.release()
             raise CameraError(str(error)) from error
@@ -72,15 +101,15 @@ class VideoCamera(Camera):
     def frames(self) -> Iterator[Frame | LostFrame]:
         """Every frame.
 
-        Where fewer can be read than the file states, it was cut short, likely in the middle of a frame, which
-        the decoder fills up with the one before: the last one read comes as a `LostFrame`.
+        A file that ends before its container says was cut short, likely in the middle of a frame, which the
+        decoder fills up with the one before: the last one read comes as a `LostFrame`.
 
         Raises:
             CameraError: the video has no frames, or is not open.
         """
         if self._capture is None:
             raise CameraError(f"{self.name}: the video is not open")
-        capture, sequence, seconds = self._capture, 0, 0.0
+        capture, sequence, seconds, first = self._capture, 0, 0.0, 0.0
         frames_per_second = capture.get(cv2.CAP_PROP_FPS)
         interval = 1 / (frames_per_second if frames_per_second > 0 else _FRAMES_PER_SECOND)
         held: Frame | LostFrame | None = None
@@ -88,15 +117,19 @@ class VideoCamera(Camera):
             if held is not None:
                 yield held
             stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            # A clock that stands still or goes back is damaged.
-            seconds = stamp if sequence == 0 or stamp > seconds else seconds + interval
+            first = stamp if sequence == 0 else first
+            # A clock that stands still or goes back is damaged, or there is none, as in a raw stream.
+            seconds = stamp - first if sequence == 0 or stamp - first > seconds else seconds + interval
             held = self._frame(capture, sequence, self._opened_at + seconds)
             sequence += 1
         if held is None:
             raise CameraError(f"{self.name}: a video without frames; copy it again or record it anew")
-        stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        if sequence < stated * (1 - _FRAME_COUNT_TOLERANCE):
-            error = f"{self.name}: ends after {sequence - 1} of the {stated} frames it states; copy it again"
+        if self._ends_early:
+            frames = f"{sequence - 1} frames"
+            if Path(self._path).suffix.lower() in _COUNTED_SUFFIXES:
+                stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+                frames = f"{sequence - 1} of the {stated:.0f} frames it states"
+            error = f"{self.name}: cut short: ends after {frames}; copy it again"
             held = LostFrame(held.sequence, self._path, error)
         yield held
 
