@@ -30,6 +30,7 @@ from hematovision.errors import (
     MissingPartError,
     ModelFileError,
 )
+from hematovision.extras import install_command
 from hematovision.model_file import Manifest, ModelFile, read_model_file, write_model_file
 from train.cells import CellSet
 from train.fit import predict_logits
@@ -222,7 +223,7 @@ def make_variant(
     if not runtimes:
         raise MissingPartError(
             f"{path.name} would run on {' or '.join(recipe.runtimes)}, which is not installed; "
-            "pip install 'hematovision[edge]' brings it"
+            f"{install_command('edge')} brings it"
         )
     flatbuffer = to_tflite(saved_model, recipe, calibration.crops)
     for runtime in runtimes:

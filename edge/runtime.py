@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from hematovision.errors import MissingPartError, ModelFileError, SettingError
+from hematovision.extras import install_command
 from hematovision.terminal.mistyped import did_you_mean
 
 #: Name of each runtime and the package that it is, the preferred one first: on x86-64 the last wheel of
@@ -159,7 +161,7 @@ def _choose(runtime: str) -> str:
     if runtime == AUTO:
         if not available:
             raise MissingPartError(
-                "no runtime for the model is installed; pip install 'hematovision[edge]' brings it"
+                f"no runtime for the model is installed; {install_command('edge')} brings it"
             )
         return available[0]
     if runtime not in PACKAGES:
@@ -167,7 +169,8 @@ def _choose(runtime: str) -> str:
         raise SettingError(f"no runtime is called '{runtime}'; choose {AUTO}, {' or '.join(PACKAGES)}{meant}")
     if runtime not in available:
         raise MissingPartError(
-            f"{runtime} is not installed; pip install {PACKAGES[runtime].replace('_', '-')}, "
-            f"or choose another runtime (installed: {', '.join(available) or 'none'})"
+            f"{runtime} is not installed; {sys.executable} -m pip install "
+            f"{PACKAGES[runtime].replace('_', '-')}, or choose another runtime "
+            f"(installed: {', '.join(available) or 'none'})"
         )
     return runtime

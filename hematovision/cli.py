@@ -7,13 +7,14 @@ import click
 
 from hematovision import __version__
 from hematovision.errors import HematoVisionError
-from hematovision.lazy_group import LazyCommand, LazyGroup, missing_part
+from hematovision.extras import missing_part
+from hematovision.lazy_group import LazyCommand, LazyGroup
 from hematovision.terminal.interrupts import INTERRUPTED
 from hematovision.terminal.mistyped import explain
 from hematovision.terminal.streams import open_streams
 
 _COMMANDS = {
-    "bench": LazyCommand("benchmarks.cli", "bench", "Measure the parts and the whole line."),
+    "bench": LazyCommand("benchmarks.cli", "bench", "Measure the parts and the whole line.", extra="bench"),
     "calibrate": LazyCommand(
         "edge.calibrate", "calibrate", "Measure µm per pixel on red cells, or record an empty field."
     ),
@@ -21,7 +22,9 @@ _COMMANDS = {
         "edge.classify_command", "classify", "Find and name the white cells in images, folders or videos."
     ),
     "config": LazyCommand("edge.config_command", "config", "Show or check the device's settings."),
-    "convert": LazyCommand("convert.cli", "convert", "Convert a Keras model to TensorFlow Lite, checked."),
+    "convert": LazyCommand(
+        "convert.cli", "convert", "Convert a Keras model to TensorFlow Lite, checked.", extra="edge,train"
+    ),
     "demo": LazyCommand(
         "edge.demo_command", "demo", "Show the device at work on a drawn slide; needs no camera."
     ),
@@ -38,7 +41,9 @@ _COMMANDS = {
         "edge.sessions_command", "sessions", "Counts that were kept: list, show, export, delete, back up."
     ),
     "token": LazyCommand("edge.token_command", "token", "Make the token that the page is signed in to with."),
-    "train": LazyCommand("train.cli", "train", "Data sets: download, audit. Models: fit, evaluate."),
+    "train": LazyCommand(
+        "train.cli", "train", "Data sets: download, audit. Models: fit, evaluate.", extra="train"
+    ),
 }
 
 
@@ -70,7 +75,11 @@ class _RootGroup(LazyGroup):
                 click.echo(f"Error: {before}", err=True)
             raise _OneLineError(error) from error
         except ModuleNotFoundError as error:
-            raise _OneLineError(missing_part(error)) from error
+            raise _OneLineError(missing_part(error, _COMMANDS[ctx.obj].extra)) from error
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        ctx.obj = cmd_name  # what a package is missing for
+        return super().get_command(ctx, cmd_name)
 
 
 @click.group(

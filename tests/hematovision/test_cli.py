@@ -166,9 +166,8 @@ def test_a_missing_package_names_the_extra_that_brings_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(importlib, "import_module", without_tensorflow)
     result = CliRunner().invoke(root, ["train"])
     assert result.exit_code == 1
-    assert result.stderr == (
-        "Error: tensorflow is not installed; pip install 'hematovision[train]' brings it\n"
-    )
+    command = f"{sys.executable} -m pip install 'hematovision[train]'"
+    assert result.stderr == f"Error: tensorflow is not installed; {command} brings it\n"
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault_and_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
