@@ -13,12 +13,13 @@ from hematovision.regular_file import open_regular_file, read_open_file
 _MAX_BYTES = 4096
 
 
-def read_private_file(path: Path, what: str) -> bytes:
+def read_private_file(path: Path, what: str, max_bytes: int = _MAX_BYTES) -> bytes:
     """The bytes of a small file, where only its owner could write it and no other user can read it.
 
     Args:
         path: the file. Its group may read it: root shares a secret with a service in that way.
         what: what messages call it.
+        max_bytes: that it may have.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -31,7 +32,7 @@ def read_private_file(path: Path, what: str) -> bytes:
                 raise SettingError(
                     f"{what}: other users can read or change {name}; end that with chmod g-w,o= {name}"
                 )
-            return read_open_file(file, _MAX_BYTES)
+            return read_open_file(file, max_bytes)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -5,8 +5,8 @@
 - A page of another site may lead here, and do nothing else: not even show the live picture.
 - Reading is open to this machine where the page listens on its loopback address, and to all where the
   settings say so. All else takes the token, in ``Authorization: Bearer`` or given once at the sign-in.
-- A sign-in is a signed cookie with the name of who signed in. It ends after `SIGN_IN_LASTS`, and with the
-  token that it was made with.
+- A sign-in is a signed cookie with the name of who signed in. It ends after `SIGN_IN_LASTS`, with the token
+  that it was made with, and when they sign out, wherever the cookie was copied to.
 - What comes with the cookie and changes something also carries the value that only our own pages know.
 """
 
@@ -21,7 +21,7 @@ from math import inf
 from pathlib import Path
 from socket import gethostname
 from threading import Lock
-from time import monotonic, time
+from time import monotonic
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, g, redirect, render_template, request, session, url_for
@@ -41,6 +41,7 @@ from edge.private_file import read_private_file, write_private_file
 from edge.store import Store
 from edge.token import check_token, has_token, stored_hash
 from edge.web.proxies import came_by_proxy
+from edge.web.sign_ins import SignIns
 from edge.web.uploads import max_request_bytes
 from hematovision.errors import SettingError, reason_of
 from hematovision.images import shown_path
@@ -104,6 +105,7 @@ class Gate:
         self._folder = folder
         self._store = store
         self._wrong = WrongTokens()
+        self._sign_ins = SignIns(folder, SIGN_IN_LASTS.total_seconds())
         host = gethostname().lower()
         self._names = {"localhost", host, f"{host.partition('.')[0]}.local"}
         self._names |= {name.lower() for name in settings.names}
@@ -155,8 +157,9 @@ class Gate:
         if kind.lower() == "bearer":  # a password for a proxy is not for us
             return Visitor(_API) if self._is_right(token.strip()) else None
         # Not by the cookie's own age: every message to whoever signed in makes it anew.
-        is_recent = time() - session.get("at", 0) < SIGN_IN_LASTS.total_seconds()
-        if is_recent and hmac.compare_digest(str(session.get("token", "")), self._token_mark()):
+        if self._sign_ins.lasts(str(session.get("id"))) and hmac.compare_digest(
+            str(session.get("token", "")), self._token_mark()
+        ):
             return Visitor(str(session["who"]), by_cookie=True)
         return Visitor(None)
 
@@ -174,8 +177,14 @@ class Gate:
             raise self._refusal()
         session.clear()
         session.permanent = True
-        session["who"], session["token"], session["at"] = who, self._token_mark(), int(time())
+        session["who"], session["token"] = who, self._token_mark()
+        session["id"] = self._sign_ins.begin()
         self._store.add_event("sign-in", f"{who} signed in from {request.remote_addr}")
+
+    def sign_out(self) -> None:
+        """End the sign-in that the cookie is of, also for whoever has a copy of it."""
+        self._sign_ins.end(str(session.get("id")))
+        session.clear()
 
     def _is_right(self, token: str) -> bool:
         try:
@@ -313,7 +322,7 @@ def _sign_in_pages(gate: Gate) -> Blueprint:
 
     @pages.post("/sign-out")
     def sign_out() -> Response:
-        session.clear()
+        gate.sign_out()
         return redirect("/", 303)
 
     return pages

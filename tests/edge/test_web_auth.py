@@ -13,8 +13,9 @@ from flask.testing import FlaskClient
 
 from edge.config import WebSettings
 from edge.token import new_token
-from edge.web import create_app
+from edge.web import create_app, sign_ins
 from edge.web.auth import WRONG_TOKENS, WrongTokens, page_key
+from edge.web.sign_ins import SignIns
 from hematovision.errors import SettingError
 from tests.edge.fed_device import FedDevice, fed_device
 
@@ -181,6 +182,83 @@ def test_signing_out_ends_it(make_app: MakeApp, fed: FedDevice) -> None:
     assert client.get("/api/v1/status").status_code == 401
 
 
+def copied_cookie(client: FlaskClient) -> dict[str, str]:
+    """The cookie of whoever signed in, as somebody else sends it."""
+    name = client.application.config["SESSION_COOKIE_NAME"]
+    cookie = client.get_cookie(name)
+    assert cookie is not None
+    return {"Cookie": f"{name}={cookie.value}"}
+
+
+def test_signing_out_ends_every_copy_of_the_cookie_also_after_a_restart(
+    make_app: MakeApp, fed: FedDevice
+) -> None:
+    client, other = (make_app(host="0.0.0.0").test_client() for _ in range(2))
+    sign_in(client, fed.token)
+    copied = copied_cookie(client)
+    assert (
+        make_app(host="0.0.0.0").test_client(use_cookies=False).get("/cells", headers=copied).status_code
+        == 200
+    )
+    client.post("/sign-out", data={"csrf_token": csrf_of(client, "/sessions")})
+    stranger = client.application.test_client(use_cookies=False)
+    assert stranger.get("/api/v1/status", headers=copied).status_code == 401
+    assert stranger.get("/cells", headers=copied).location.startswith("/sign-in")
+    restarted = make_app(host="0.0.0.0").test_client(use_cookies=False)
+    assert restarted.get("/api/v1/status", headers=copied).status_code == 401
+    assert sign_in(other, fed.token) == 303
+
+
+def test_signing_out_ends_nobody_elses_sign_in(make_app: MakeApp, fed: FedDevice) -> None:
+    app = make_app(host="0.0.0.0")
+    one, other = app.test_client(), app.test_client()
+    sign_in(one, fed.token)
+    sign_in(other, fed.token)
+    one.post("/sign-out", data={"csrf_token": csrf_of(one, "/sessions")})
+    assert other.get("/api/v1/status").status_code == 200
+
+
+def test_sign_ins_are_bounded_and_the_oldest_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sign_ins, "SIGN_INS", 3)
+    known = SignIns(tmp_path, 60)
+    names = [known.begin() for _ in range(5)]
+    assert [known.lasts(name) for name in names] == [False, False, True, True, True]
+    assert [SignIns(tmp_path, 60).lasts(name) for name in names] == [False, False, True, True, True]
+    assert stat.S_IMODE((tmp_path / "sign_ins").stat().st_mode) == 0o600
+
+
+def test_as_many_sign_ins_as_there_may_be_are_read_again(tmp_path: Path) -> None:
+    known = SignIns(tmp_path, 60)
+    known._begun = {f"{number:022}": 10_000_000_000 for number in range(sign_ins.SIGN_INS)}
+    name = known.begin()
+    assert not SignIns(tmp_path, 60).lasts(name)  # it is older than what the others claim
+    assert SignIns(tmp_path, 60).lasts(f"{sign_ins.SIGN_INS - 1:022}")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": null}', b"\xff", b"x" * 100])
+def test_a_damaged_file_of_sign_ins_signs_everybody_out_and_no_more(tmp_path: Path, content: bytes) -> None:
+    name = SignIns(tmp_path, 60).begin()
+    (tmp_path / "sign_ins").write_bytes(content)
+    known = SignIns(tmp_path, 60)
+    assert not known.lasts(name)
+    assert known.lasts(known.begin())
+
+
+def test_on_a_full_disk_somebody_can_still_sign_in_and_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = SignIns(tmp_path, 60)
+
+    def fail(path: Path, content: bytes) -> None:
+        raise SettingError("full")
+
+    monkeypatch.setattr(sign_ins, "write_private_file", fail)
+    name = known.begin()
+    assert known.lasts(name)
+    known.end(name)
+    assert not known.lasts(name)
+
+
 def test_a_sign_in_ends_after_some_hours(
     make_app: MakeApp, fed: FedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +278,7 @@ def test_a_sign_in_ends_also_for_who_is_busy(
     for hours in (11.5, 12.5):
         now = start + hours * 3600
         monkeypatch.setattr(time, "time", lambda now=now: now)
-        monkeypatch.setattr("edge.web.auth.time", time.time)
+        monkeypatch.setattr("edge.web.sign_ins.time", time.time)
         client.get("/sessions/compare")  # leaves a message for the next page, and so a new cookie
         status.append(client.get("/api/v1/status").status_code)
     assert status == [200, 401]
@@ -208,7 +286,7 @@ def test_a_sign_in_ends_also_for_who_is_busy(
 
 def test_a_cookie_that_we_did_not_sign_is_nobody(make_app: MakeApp) -> None:
     app = make_app(host="0.0.0.0")
-    client = app.test_client()
+    client = app.test_client(use_cookies=False)
     for cookie in ("eyJ3aG8iOiJBZGEifQ.Zm9v.YmFy", "x", "..", "eyJ3aG8iOiJBZGEifQ", "\xe9" * 10):
         headers = {"Cookie": f"{app.config['SESSION_COOKIE_NAME']}={cookie}"}
         assert client.get("/api/v1/status", headers=headers).status_code == 401
