@@ -38,8 +38,15 @@ def new_token(folder: Path) -> str:
             f"{shown_path(folder)}: cannot be made ({error.strerror}); check store.folder in the settings"
         ) from error
     token = secrets.token_urlsafe(_BYTES)
-    write_private_file(folder / _NAME, b"sha256:" + _hash(token).encode() + b"\n")
+    while token.startswith("-"):  # which a command would take for an option
+        token = secrets.token_urlsafe(_BYTES)
+    write_private_file(token_path(folder), b"sha256:" + _hash(token).encode() + b"\n")
     return token
+
+
+def token_path(folder: Path) -> Path:
+    """The file that keeps the token's hash in a state folder."""
+    return folder / _NAME
 
 
 def has_token(folder: Path) -> bool:
@@ -61,7 +68,7 @@ def check_token(folder: Path, text: str) -> bool:
 
 def stored_hash(folder: Path) -> str | None:
     """The hash of the token, hexadecimal; None where none was made. Raises as `check_token` does."""
-    path = folder / _NAME
+    path = token_path(folder)
     try:
         content = read_private_file(path, _WHAT)
     except FileNotFoundError:

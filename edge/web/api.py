@@ -14,6 +14,7 @@ from edge.web.auth import MAX_WHO, visitor
 from edge.web.context import web
 from edge.web.openapi import LABELS, MOST_COMPARED, MOST_ID, MOST_ROWS, description
 from edge.web.representations import JSON
+from edge.web.uploads import sent_file
 
 _Number = TypeVar("_Number", int, float)
 _Default = TypeVar("_Default")
@@ -203,7 +204,7 @@ def export(session_id: int) -> Response:
 @api.post("/classify")
 def classify() -> Response:
     """Name the cells of a picture."""
-    found = web().uploads.classify_form(request)
+    found = web().uploads.classify_form(request, sent_file(request))
     return jsonify(shown.of_classified(found, url_for(".classified", name=found.picture)))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
+from flask import session as browser
 from flask.blueprints import BlueprintSetupState
 from jinja2 import StrictUndefined
 from werkzeug.datastructures import MultiDict
@@ -19,6 +20,7 @@ from edge.health import problems, read_health, warnings
 from edge.store import Reader, Session
 from edge.web.auth import visitor
 from edge.web.context import web
+from edge.web.kept_files import KEPT_MINUTES, KeptFiles, SentFile
 from edge.web.openapi import LABELS, MOST_COMPARED
 from edge.web.page_text import (
     FILTERS,
@@ -31,7 +33,7 @@ from edge.web.page_text import (
     setting_lines,
     time_zone,
 )
-from edge.web.uploads import Classified
+from edge.web.uploads import Classified, sent_file
 from hematovision.cell_classes import CELL_CLASSES, REFERENCE_SOURCE
 from hematovision.errors import ChildError, HematoVisionError, StoreError
 from hematovision.terminal.mistyped import decimal_comma
@@ -55,6 +57,7 @@ def _prepare(state: BlueprintSetupState) -> None:
     environment.undefined = StrictUndefined
     # What was found in the last pictures, so that reloading a result does not send the picture again.
     state.app.extensions["classified"] = deque(maxlen=_RESULTS_KEPT)
+    state.app.extensions["kept_files"] = KeptFiles()
 
 
 @pages.app_context_processor
@@ -213,24 +216,42 @@ def classify() -> str:
 
 @pages.post("/classify")
 def classify_image() -> Response | tuple[str, int]:
-    """Name the cells of the image that was sent."""
+    """Name the cells of the image that was sent, or of the one that an earlier form came back with."""
+    file: SentFile | None = None
     try:
-        result = web().uploads.classify_form(request)
+        file = _kept_files().take(request.form.get("kept", ""), _owner())
+        file = sent_file(request) if file is None or request.files.get("image") else file
+        result = web().uploads.classify_form(request, file)
     except HTTPException as error:
-        return _classify_page(error.description, None), error.code or BadRequest.code
+        return _classify_page(error.description, None, file), error.code or BadRequest.code
     except HematoVisionError as error:
-        return _classify_page(str(error), None), 503 if isinstance(error, ChildError) else 422
+        return _classify_page(str(error), None, file), 503 if isinstance(error, ChildError) else 422
     current_app.extensions["classified"].append(result)
     return redirect(url_for(".classify", result=result.picture), 303)
 
 
-def _classify_page(error: str | None, result: Classified | None) -> str:
+def _kept_files() -> KeptFiles:
+    kept = current_app.extensions["kept_files"]
+    assert isinstance(kept, KeptFiles)
+    return kept
+
+
+def _owner() -> str:
+    """Whose files are kept: those of one sign-in."""
+    return str(browser.get("id"))
+
+
+def _classify_page(error: str | None, result: Classified | None, file: SentFile | None = None) -> str:
+    scale = f"{web().device.um_per_pixel:.6g}"
     return render_template(
         "classify.html",
         error=error,
         result=result,
         single=request.form.get("kind") == "single",
-        um_per_pixel=request.form.get("um_per_pixel", ""),
+        um_per_pixel=request.form.get("um_per_pixel", scale),
+        kept=_kept_files().keep(file, _owner()) if file and file.data else None,
+        kept_name=(file and file.name) or "The image",
+        kept_minutes=KEPT_MINUTES,
         upload_mb=web().settings.web.upload_mb,
     )
 

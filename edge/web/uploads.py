@@ -16,6 +16,7 @@ from edge.classifier import Classifier
 from edge.config import Settings, WebSettings
 from edge.stills import NamedCell
 from edge.web.drawing import WIDTH_PX, draw_small
+from edge.web.kept_files import SentFile
 from hematovision.errors import ChildEnding, ChildError
 from hematovision.model_file import ModelFile
 from hematovision.optics import check_um_per_pixel
@@ -67,6 +68,21 @@ def is_picture_form(request: Request) -> bool:
     return request.mimetype == _FORM and bool(request.mimetype_params.get("boundary"))
 
 
+def sent_file(request: Request) -> SentFile:
+    """The file of a form, ``image``.
+
+    Raises:
+        BadRequest, UnsupportedMediaType, RequestEntityTooLarge: it is no such form, or has no file.
+    """
+    if request.mimetype != _FORM:
+        raise UnsupportedMediaType(f"send a form with a file, as {_FORM}")
+    image = request.files.get("image")
+    data = b"" if image is None else image.stream.read()
+    if image is None or not (data or image.filename):  # as a browser sends a file that was not chosen
+        raise BadRequest("image: choose a picture")
+    return SentFile(data, image.filename or "")
+
+
 class Uploads:
     """Names the cells of pictures that are sent, one picture at a time, with a classifier of its own."""
 
@@ -79,20 +95,15 @@ class Uploads:
         self._turn = Lock()
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
 
-    def classify_form(self, request: Request) -> Classified:
-        """What was seen in the picture of a form: ``image``, a file; ``kind``, ``field`` or ``single``;
+    def classify_form(self, request: Request, file: SentFile) -> Classified:
+        """What was seen in the picture of a form, which says what it is: ``kind``, ``field`` or ``single``;
         ``um_per_pixel``, to be measured where it is empty. See `classify`.
 
         Raises:
-            BadRequest, UnsupportedMediaType, RequestEntityTooLarge: it is no such form.
+            BadRequest: the form says what cannot be.
         """
-        if request.mimetype != _FORM:
-            raise UnsupportedMediaType(f"send a form with a file, as {_FORM}")
         is_gone: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
-        image, kind = request.files.get("image"), request.form.get("kind", "field")
-        scale = request.form.get("um_per_pixel", "").strip()
-        if image is None:
-            raise BadRequest("image: choose a picture")
+        kind, scale = request.form.get("kind", "field"), request.form.get("um_per_pixel", "").strip()
         if kind not in ("field", "single"):
             raise BadRequest("kind: field or single")
         try:
@@ -101,7 +112,7 @@ class Uploads:
             raise BadRequest(
                 f"um_per_pixel: a number such as 0.1, or nothing to measure it{decimal_comma(scale)}"
             ) from None
-        return self.classify(image.stream.read(), kind == "single", um_per_pixel, is_gone)
+        return self.classify(file.data, kind == "single", um_per_pixel, is_gone)
 
     def classify(
         self,

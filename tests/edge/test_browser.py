@@ -405,6 +405,32 @@ def test_an_image_is_dropped_and_classified(
     expect(page.get_by_role("heading", name="1 white cell found")).to_be_visible()
 
 
+def test_a_form_that_comes_back_keeps_the_image_also_without_scripts(
+    fed: FedDevice, address: str, browser: Browser, tmp_path: Path
+) -> None:
+    # Not a `new_page`: Chromium complains of the status, which is to be 422.
+    context = browser.new_context(base_url=address, java_script_enabled=False)
+    context.set_default_timeout(LIMIT_MS)
+    page = context.new_page()
+    sign_in(page, fed)
+    page.goto("/classify")
+    expect(page.get_by_label("µm per pixel")).to_have_value("0.1")
+    with Image.open(field(tmp_path)) as whole:
+        whole.crop((0, 0, 200, 200)).save(tmp_path / "crop.png")
+    page.get_by_label("Choose an image").set_input_files(tmp_path / "crop.png")
+    page.get_by_label("µm per pixel").fill("")
+    page.get_by_label("a single cell").check()
+    page.get_by_role("button", name="Classify").click()
+    expect(page.get_by_role("alert")).to_contain_text("too few for a scale")
+    expect(page.locator("#kept")).to_contain_text("crop.png is kept")
+    expect(page.get_by_label("µm per pixel")).to_have_value("")
+    expect(page.get_by_label("a single cell")).to_be_checked()
+    page.get_by_label("µm per pixel").fill("0.1")
+    page.get_by_role("button", name="Classify").click()
+    expect(page.get_by_role("heading", name="1 white cell found")).to_be_visible()
+    context.close()
+
+
 # Everybody
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,42 @@ def test_the_command_prints_the_token_once_and_alone(tmp_path: Path) -> None:
     assert check_token(tmp_path / "state", result.stdout.removesuffix("\n"))
     assert result.stdout.strip() not in result.stderr
     assert str(tmp_path / "state") in result.stderr
+
+
+@pytest.mark.parametrize("answer", ["", "n\n", "\n"])
+def test_a_token_is_not_made_void_unless_that_is_meant(tmp_path: Path, answer: str) -> None:
+    before = new_token(tmp_path)
+    command = ["token", "new", "--folder", str(tmp_path)]
+    result = CliRunner().invoke(root, command, input=answer)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "there is a token already, and another makes it void; give --yes" in result.stderr
+    assert check_token(tmp_path, before)
+    result = CliRunner().invoke(root, [*command, "--yes"])
+    assert result.exit_code == 0
+    assert check_token(tmp_path, result.stdout.strip())
+    assert not check_token(tmp_path, before)
+
+
+@pytest.mark.parametrize(("answer", "made"), [(b"y\n", True), (b"n\n", False), (b"\n", False)])
+def test_at_a_terminal_it_is_asked_first(tmp_path: Path, answer: bytes, made: bool) -> None:
+    before = new_token(tmp_path)
+    ours, theirs = os.openpty()
+    os.write(ours, answer)
+    command = [sys.executable, "-m", "hematovision", "token", "new", "--folder", str(tmp_path)]
+    result = subprocess.run(command, stdin=theirs, capture_output=True, text=True)
+    os.close(ours)
+    os.close(theirs)
+    assert "There is a token already. Make it void, and sign everybody out? [y/N]" in result.stderr
+    assert (result.returncode == 0) == made
+    assert check_token(tmp_path, before) != made
+    assert not made or check_token(tmp_path, result.stdout.strip())
+
+
+def test_a_token_never_begins_as_an_option_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = iter(["-a", "--b", "_c"])
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _: next(made))
+    assert new_token(tmp_path) == "_c"
 
 
 # The private file

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import cv2
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -21,6 +22,7 @@ from edge.device import DeviceStatus, PublisherStatus, State
 from edge.differential import Differential, classifier_error
 from edge.health import Health
 from edge.store import FILE_NAME, NewSession, StoreCounts, StoredCell
+from edge.web.kept_files import KeptFiles, SentFile
 from edge.web.page_text import caption, health_lines, local_time, old_note, probability, share_text
 from hematovision.errors import StoreError
 
@@ -78,17 +80,28 @@ def fed(tmp_path: Path) -> Iterator[FedDevice]:
 
 
 @pytest.fixture
-def visitor(fed: FedDevice) -> Iterator[Person]:
-    """Somebody who only looks."""
+def app(fed: FedDevice) -> Iterator[Flask]:
     app = fed.app()
-    yield Person(app.test_client(), fed.token)
+    yield app
     app.extensions["hematovision"].live.close()
+
+
+@pytest.fixture
+def visitor(app: Flask, fed: FedDevice) -> Person:
+    """Somebody who only looks."""
+    return Person(app.test_client(), fed.token)
 
 
 @pytest.fixture
 def operator(visitor: Person) -> Person:
     """Somebody who has signed in."""
     return visitor.sign_in()
+
+
+@pytest.fixture
+def other(app: Flask, fed: FedDevice) -> Person:
+    """Somebody else who has signed in."""
+    return Person(app.test_client(), fed.token).sign_in("A. Other")
 
 
 def cells_of(fed: FedDevice, session_id: int) -> list[StoredCell]:
@@ -552,6 +565,68 @@ def test_what_cannot_be_classified_is_answered_in_one_line(operator: Person) -> 
     assert refusal(picture()[:1000])[0] == 422
     assert refusal(picture(), "7")[0] == 422
     assert refusal(picture(), "wide")[0] == 400
+
+
+def kept_in(html: str) -> str:
+    found = re.search(r'name="kept" value="([^"]+)"', html)
+    assert found is not None
+    return found[1]
+
+
+def test_the_scale_of_the_device_is_the_default(operator: Person, fed: FedDevice) -> None:
+    assert 'value="0.1"' in operator.get("/classify").text
+    assert fed.device.um_per_pixel == 0.1
+
+
+def test_a_form_that_comes_back_keeps_its_values_and_its_file(operator: Person) -> None:
+    with sent(picture(), "<crop>.png") as image:
+        answer = operator.send("/classify", image=image, kind="single", um_per_pixel="7")
+    assert answer.status_code == 422
+    assert "<crop>.png is kept for 10 minutes" in words(answer.text)
+    assert 'value="7"' in answer.text
+    assert 'value="single" checked' in answer.text
+    assert not re.search(r'name="image"[^>]* required', answer.text)
+    # As a browser sends a file that was not chosen.
+    again: dict[str, Any] = {"image": (io.BytesIO(), ""), "kept": kept_in(answer.text)}
+    answer = operator.send("/classify", kind="single", um_per_pixel="wide", **again)
+    assert answer.status_code == 400
+    again = {"image": (io.BytesIO(), ""), "kept": kept_in(answer.text)}
+    answer = operator.send("/classify", kind="single", um_per_pixel="0.1", **again)
+    assert answer.status_code == 303
+    assert "1 white cell found" in operator.text(answer.location)
+
+
+def test_a_file_that_is_chosen_anew_takes_the_place_of_the_kept_one(operator: Person) -> None:
+    with sent(picture()) as image:
+        answer = operator.send("/classify", image=image, kind="field", um_per_pixel="7")
+    with sent(b"GIF89a", "other.gif") as image:
+        answer = operator.send(
+            "/classify", image=image, kept=kept_in(answer.text), kind="field", um_per_pixel="0.1"
+        )
+    assert "not an image in a known format" in words(answer.text)
+
+
+def test_a_kept_file_is_for_whoever_sent_it_alone(operator: Person, other: Person) -> None:
+    with sent(picture()) as image:
+        answer = operator.send("/classify", image=image, kind="field", um_per_pixel="7")
+    kept = kept_in(answer.text)
+    refused = other.send("/classify", image=(io.BytesIO(), ""), kept=kept, kind="field", um_per_pixel="0.1")
+    assert refused.status_code == 400
+    assert "choose a picture" in refused.text
+    mine = operator.send("/classify", image=(io.BytesIO(), ""), kept=kept, kind="field", um_per_pixel="0.1")
+    assert mine.status_code == 303
+
+
+def test_few_files_are_kept_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("edge.web.kept_files.monotonic", lambda: now)
+    kept = KeptFiles()
+    names = [kept.keep(SentFile(b"%d" % number, "a"), "me") for number in range(3)]
+    assert kept.take(names[0], "me") is None
+    assert kept.take(names[1], "me") == SentFile(b"1", "a")
+    assert kept.take(names[1], "me") is None
+    now = 601.0
+    assert kept.take(names[2], "me") is None
 
 
 def test_a_result_that_is_no_longer_kept_says_so(operator: Person) -> None:
