@@ -54,7 +54,8 @@ class _Clock:
     started: datetime = _BEGIN
 
     def __call__(self) -> Reading:
-        return Reading(self.shown, self.is_set, (self.now - self.started).total_seconds())
+        since_start_s = (self.now - self.started).total_seconds()
+        return Reading(self.shown, self.is_set, since_start_s, self.started.isoformat())
 
     def let_pass(self, time: timedelta) -> None:
         self.now += time
@@ -130,6 +131,8 @@ class _Trial:
         with self._store() as connection:
             keeper = self._keeper()
             for hour in range(rng.choice((2, 8, 8, 10, 48))):
+                if rng.random() < 0.1:
+                    keeper = self._keeper()  # the program starts anew, the machine goes on
                 if hour == network_at:
                     clock.shown, clock.is_set = clock.now, True
                 self._go_wrong(hour >= network_at)

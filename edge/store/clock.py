@@ -9,10 +9,12 @@ import ctypes
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 # The kernel's largest error, which it reaches some hours after the clock was last set by the network, and
 # has from the start. systemd and timedatectl judge by it too: the kernel's flag STA_UNSYNC does not tell.
 _NEVER_SET_US = 16_000_000
+_START = Path("/proc/sys/kernel/random/boot_id")
 # Of the time since the machine started, its sleep included; elsewhere than on Linux, the next best.
 _SINCE_START = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -22,17 +24,26 @@ class Reading:
     """The clock at a moment.
 
     ``at``: time of day, UTC. ``is_set``: whether the network set it; None where the system does not tell.
-    ``since_start_s``: seconds since the machine started.
+    ``since_start_s``: seconds since the machine started. ``start``: names that start; empty where the system
+    does not tell.
     """
 
     at: datetime
     is_set: bool | None
     since_start_s: float
+    start: str = ""
 
 
 def read_clock() -> Reading:
     """Read the clock."""
-    return Reading(datetime.now(UTC), is_synchronised(), time.clock_gettime(_SINCE_START))
+    return Reading(datetime.now(UTC), is_synchronised(), time.clock_gettime(_SINCE_START), _start())
+
+
+def _start() -> str:
+    try:
+        return _START.read_text().strip()
+    except OSError:
+        return ""
 
 
 class _Timex(ctypes.Structure):

@@ -84,10 +84,6 @@ class Housekeeper:
         self._free_mb = free_mb
         self._clock = clock
         self._last: Reading | None = None
-        # Of a clock that is set: its last reading, and since when, by itself, it has gone without a jump.
-        self._last_set: Reading | None = None
-        self._steady_since = datetime.max.replace(tzinfo=UTC)
-        self._doubted_until_s = 0.0
         self._bytes: dict[int, int] = {}  # of sessions that may go: they do not grow any more
 
     def keep_house(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -131,8 +127,7 @@ class Housekeeper:
         """Sessions that ended too long ago; None where the clock does not tell."""
         if not now.is_set:
             return None if self._keep_days else set()
-        self._look_for_jump(connection, now)
-        if now.since_start_s < self._doubted_until_s:
+        if not self._is_steady(connection, now):
             return set()
         with transaction(connection):
             # Whenever they ended, it was before now.
@@ -145,28 +140,40 @@ class Housekeeper:
         since = timestamp(now.at - timedelta(days=self._keep_days))
         return {one for one, ended_by in self.may_go(connection).items() if ended_by and ended_by < since}
 
-    def _look_for_jump(self, connection: sqlite3.Connection, now: Reading) -> None:
-        """See whether a clock that was set was set otherwise: it was wrong before, or is now.
+    def _is_steady(self, connection: sqlite3.Connection, now: Reading) -> bool:
+        """Whether a clock that is set can be gone by: it was not set otherwise since the machine started.
 
-        What ended by it is of unknown age again. For a day, or until the next start, it is not gone by.
+        If it was, it was wrong before or is now: what ended by it is of unknown age again, and for a day, or
+        until the machine starts anew, it is not gone by.
         """
-        last, self._last_set = self._last_set, now
-        if last is None:
-            self._steady_since = now.at
-            return
-        passed = timedelta(seconds=now.since_start_s - last.since_start_s)
-        expected = last.at + passed
-        if abs(now.at - expected) <= JUMP:
-            return
-        text = f"the time of day jumped from {expected:%Y-%m-%d %H:%M} to {now.at:%Y-%m-%d %H:%M}"
-        with transaction(connection):
-            insert_event(connection, now.at, None, "clock", f"{text}: no session's age is judged for a day")
-            connection.execute(
-                "UPDATE sessions SET ended_by = NULL WHERE ended_by BETWEEN ? AND ?",
-                (timestamp(self._steady_since), timestamp(expected)),
+        steady_since, doubted_until_s, text = now.at, 0.0, ""
+        last = connection.execute("SELECT * FROM clock WHERE start = ?", (now.start,)).fetchone()
+        if last is not None and is_time(last["at"]) and is_time(last["steady_since"]):
+            passed = timedelta(seconds=now.since_start_s - last["since_start_s"])
+            expected = datetime.fromisoformat(last["at"]) + passed
+            steady_since, doubted_until_s = (
+                datetime.fromisoformat(last["steady_since"]),
+                last["doubted_until_s"],
             )
-        self._steady_since = now.at - passed
-        self._doubted_until_s = now.since_start_s + NOTICE_S
+            if abs(now.at - expected) > JUMP:
+                text = f"the time of day jumped from {expected:%Y-%m-%d %H:%M} to {now.at:%Y-%m-%d %H:%M}"
+        with transaction(connection):
+            if text:
+                text += ": no session's age is judged for a day"
+                insert_event(connection, now.at, None, "clock", text)
+                connection.execute(
+                    "UPDATE sessions SET ended_by = NULL WHERE ended_by BETWEEN ? AND ?",
+                    (timestamp(steady_since), timestamp(expected)),
+                )
+                steady_since, doubted_until_s = now.at - passed, now.since_start_s + NOTICE_S
+            connection.execute(
+                "REPLACE INTO clock VALUES (1, ?, ?, ?, ?, ?)",
+                (
+                    *(now.start, now.since_start_s, timestamp(now.at)),
+                    *(timestamp(steady_since), doubted_until_s),
+                ),
+            )
+        return now.since_start_s >= doubted_until_s
 
     def _crowding(self, connection: sqlite3.Connection) -> Generator[None, None, set[int]]:
         """The oldest sessions whose room is wanted; none where all that may go would not be enough."""

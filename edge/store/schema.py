@@ -87,6 +87,15 @@ _RETENTION = (
     "ALTER TABLE sessions ADD COLUMN saved_correction INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE sessions ADD COLUMN notice TEXT",
     "ALTER TABLE sessions ADD COLUMN notice_s REAL",
+    # One row: the last reading of a clock that was set, and since when, by itself, it went without a jump.
+    """CREATE TABLE clock (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        start TEXT NOT NULL,
+        since_start_s REAL NOT NULL,
+        at TEXT NOT NULL,
+        steady_since TEXT NOT NULL,
+        doubted_until_s REAL NOT NULL
+    ) STRICT""",
 )
 
 #: Statements of each step; a file that has had the first n of them is of version n. A step, once released,

@@ -58,7 +58,7 @@ def test_no_clock_deletes_a_session_that_is_not_due() -> None:
         ("edge.store.housekeeping.NOTICE_S", 0.0, "it was not announced for a day"),
         (
             "benchmarks.faults.clock._Clock.__call__",
-            lambda clock: Reading(clock.shown, True, (clock.now - clock.started).total_seconds()),
+            lambda clock: Reading(clock.shown, True, (clock.now - clock.started).total_seconds(), "start"),
             "days before",
         ),
         (
