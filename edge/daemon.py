@@ -29,6 +29,7 @@ def started(
     um_per_pixel: float,
     target: int | None,
     tell: Callable[[str, str], None],
+    slow: Callable[[str, float], None] = lambda _what, _seconds: None,
 ) -> Iterator[Device]:
     """A device with its store open and a session begun, or continued where the last run was cut off.
 
@@ -42,6 +43,7 @@ def started(
         um_per_pixel: scale of its frames.
         target: the session ends when so many cells have been given a class; None where nobody said so.
         tell: given the kind and the text of everything that happens.
+        slow: told before the start takes long: why, and for how many seconds at most.
 
     Raises:
         StoreError: the store cannot be opened, or another process has it.
@@ -57,7 +59,14 @@ def started(
 
             messages = cell_messages(settings.mqtt)
         store = undo.enter_context(
-            Store(state_folder(settings), keep.keep_days, keep.keep_free_mb, keep.keep_sessions, messages)
+            Store(
+                state_folder(settings),
+                keep.keep_days,
+                keep.keep_free_mb,
+                keep.keep_sessions,
+                messages,
+                slow=slow,
+            )
         )
         device = Device(settings, model, store, line, camera.name, um_per_pixel, tell)
         with store.read() as reader:

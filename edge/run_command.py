@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # Of a live camera no more than one lost frame is said in so many seconds.
 _SAY_LOST_S = 60.0
+# A start that may take longer than that is said to.
+_SAY_SLOW_S = 300.0
 _KINDS = "; ".join(f"{kind.usage} {kind.help}" for kind in CAMERA_KINDS)
 
 
@@ -139,10 +141,15 @@ def _count(settings: Settings, target: int | None, timing: bool) -> None:
         with suppress(OSError):
             notice(text)
 
+    def slow(what: str, seconds: float) -> None:
+        notifier.starting(seconds)
+        if seconds > _SAY_SLOW_S:
+            tell("start", f"{what}; this may take {seconds / 60:.0f} min")
+
     ended: HematoVisionError | None = None
     with (
         stopped_by_signals() as stop,
-        started(settings, classifier.model, line, camera, scale, target, tell) as device,
+        started(settings, classifier.model, line, camera, scale, target, tell, slow) as device,
         Progress(quiet=camera.live or console.is_terminal) as progress,
     ):
         aside = _Aside(device, line, scale)

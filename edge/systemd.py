@@ -41,6 +41,10 @@ class Notifier:
         """The service has started."""
         self._send("READY=1")
 
+    def starting(self, seconds: float) -> None:
+        """The start takes up to so many seconds more, whatever the unit allows."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(1e6 * seconds)}")
+
     def progress(self) -> None:
         """It got on with its work. Costs nothing to call often: systemd is told as often as it asks for."""
         if self.watchdog_s is None:

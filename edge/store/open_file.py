@@ -10,7 +10,7 @@ from pathlib import Path
 from edge.store.database import FILE_NAME, explain, open_store, sync_folder
 from edge.store.folder_lock import FolderLock
 from edge.store.mark import Mark
-from edge.store.salvage import last_ids, open_whole
+from edge.store.salvage import Slow, last_ids, open_whole
 from hematovision.errors import RecoveryError, StoreError, StoreGoneError
 from hematovision.images import shown_path
 
@@ -27,17 +27,18 @@ class OpenFile:
     process. So `check` compares what is at the path with what is open, and `mend` puts the whole content back
     while it is still in hand.
 
-    ``said``: what was wrong with it when it was opened, a line each.
+    ``slow`` is told of what takes long, see `open_whole`. ``said``: what was wrong with
+    it when it was opened, a line each.
 
     Raises:
         StoreError: as `open_whole`.
     """
 
-    def __init__(self, folder: Path, lock: FolderLock) -> None:
+    def __init__(self, folder: Path, lock: FolderLock, slow: Slow) -> None:
         self.path = folder / FILE_NAME
         self._folder = folder
         self._lock = lock
-        opened = open_whole(folder)
+        opened = open_whole(folder, slow)
         self.said = opened.said
         self._use(opened.connection)
         # What was in its place when it was looked at last.

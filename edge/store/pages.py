@@ -37,6 +37,7 @@ class Pages:
         self._path = path
         self._logged: dict[int, bytes] = {}
         self.later: list[bytes] = []
+        self._map = -1, b""  # the last page of it that was read, by its number among these
 
     def __enter__(self) -> Self:
         """Open them. Raises `OSError`."""
@@ -89,7 +90,9 @@ class Pages:
         place, offset = divmod(number - 2, a_map)
         if number < 3 or offset == 0:
             return False
-        return self._page(2 + place * a_map)[(offset - 1) * 5 : (offset - 1) * 5 + 1] == bytes([_FREE])
+        if self._map[0] != place:
+            self._map = place, self._page(2 + place * a_map)
+        return self._map[1][(offset - 1) * 5 : (offset - 1) * 5 + 1] == bytes([_FREE])
 
     def _rows(self, page: bytes, start: int) -> list[tuple[int, list[Value]]]:
         if len(page) != self._size or page[start] != _TABLE_LEAF:

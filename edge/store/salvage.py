@@ -4,7 +4,7 @@ import os
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +30,13 @@ from hematovision.images import shown_path
 #: crops are left out, which are all but a thirtieth of it, unless it was found damaged while it was written.
 WHOLE_BYTES = 1_000_000_000
 
+# What a slow card and a slow processor do at least, in bytes a second.
+_CHECKED_A_S, _COPIED_A_S = 4e6, 5e5
+_AT_LEAST_S = 60.0
 _HEADING = "*** in database main ***"
+#: Told before what may take long: what it is, and for how many seconds at most.
+Slow = Callable[[str, float], None]
+
 _ROWS = ("sessions", "cells", "crops", "corrections", "events", "messages")
 _BATCH = 500
 
@@ -44,11 +50,12 @@ class Opened:
     said: list[str]
 
 
-def open_whole(folder: Path) -> Opened:
+def open_whole(folder: Path, slow: Slow = lambda _what, _seconds: None) -> Opened:
     """Open the store as `open_store` does, after a look at whether it is whole.
 
     Where it is damaged, it is set aside under a name that says so, and what can be read of it, its log
     included, is written to a new file first. Where it lacks what was reported as stored, that is said.
+    ``slow`` is told before what may take long: what it is, and for how many seconds at most.
 
     Raises:
         StoreError: as `open_store`; or the new file cannot be written.
@@ -58,8 +65,12 @@ def open_whole(folder: Path) -> Opened:
     said: list[str] = []
     require_plain_files(path)
     if path.is_file() and path.stat().st_size:
+        size = path.stat().st_size
+        slow(f"{FILE_NAME} is checked", _AT_LEAST_S + size / _CHECKED_A_S)
         damage = _look(path, mark)
         if damage is not None and _is_ours(path, mark):
+            what = f"{FILE_NAME} is damaged ({damage}): what can be read of its {size / 1e6:.0f} MB is copied"
+            slow(what, _AT_LEAST_S + size / _COPIED_A_S)
             said.append(_salvage(path, mark, damage))
     connection = open_store(folder)
     try:
@@ -198,6 +209,11 @@ class _Table:
         right = sum(map(_suits, values, self.columns))
         return self._has_place(values) and 2 * right > len(values)
 
+    @staticmethod
+    def whole(row_id: int, values: Sequence[Value]) -> list[Value]:
+        """The values of a row that suits; its id stands beside them."""
+        return [row_id, *values[1:]]
+
     def mended(self, row_id: int, values: Sequence[Value]) -> list[Value]:
         """The values, those of a wrong type as ones that are told as unreadable when they are read."""
         return [
@@ -259,7 +275,12 @@ class _Salvage:
         )
 
     def _rows(self, tables: Sequence[_Table]) -> Iterator[tuple[_Table, list[Value]]]:
+        last: _Table | None = None
         for rows in self.pages.leaves():
+            # A page has rows of one table, and its neighbour mostly of the same.
+            if last is not None and all(values[:1] == [None] and last.suits(values) for _, values in rows):
+                yield from ((last, last.whole(row_id, values)) for row_id, values in rows if row_id > 0)
+                continue
             likely = Counter(
                 table.name
                 for _, values in rows
@@ -275,6 +296,7 @@ class _Salvage:
                     (one for one in candidates if one.nearly_suits(values)), None
                 )
                 if table is not None:
+                    last = table
                     yield table, table.mended(row_id, values)
 
     def _insert(self, connection: sqlite3.Connection, table: _Table, values: Sequence[Value]) -> None:

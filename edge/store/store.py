@@ -17,6 +17,7 @@ from edge.store.housekeeping import KEEP_SESSIONS, Housekeeper, measure_free_mb
 from edge.store.open_file import OpenFile
 from edge.store.reader import Reader, open_reader
 from edge.store.records import Correction, Message, NewSession, Session, StoreCounts
+from edge.store.salvage import Slow
 from edge.store.writer import DroppedMessages, MessagesOf, NewEvent, Writer
 from edge.tracker import TrackedCell
 
@@ -36,6 +37,7 @@ class Store:
         messages: what goes into the outbox, in one transaction with each cell and each correction of one.
         free_mb: measures the room on a folder's disk.
         clock: reads the time of day.
+        slow: is told before opening the file takes long, what it is, and for how many seconds at most.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class Store:
         messages: MessagesOf | None = None,
         free_mb: Callable[[Path], float] = measure_free_mb,
         clock: Callable[[], Reading] = read_clock,
+        slow: Slow = lambda _what, _seconds: None,
     ) -> None:
         self.folder = folder
+        self._slow = slow
         self._clock = clock
         self._messages = messages
         self._housekeeper = Housekeeper(folder, keep_days, keep_free_mb, keep_sessions, free_mb, clock)
@@ -58,12 +62,14 @@ class Store:
         """Open the file and start to write.
 
         Raises:
-            StoreError: another daemon has the folder; it cannot be written; its file is damaged, newer than
-                this program, or of another one.
+            StoreError: another daemon has the folder; it cannot be written; its file is newer than this
+                program or of another one; or it is damaged, and there is no room for what can be read of it.
         """
         with ExitStack() as undo:
             lock = undo.enter_context(FolderLock(self.folder))
-            self._writer = Writer(OpenFile(self.folder, lock), self._messages, self._housekeeper.keep_house)
+            self._writer = Writer(
+                OpenFile(self.folder, lock, self._slow), self._messages, self._housekeeper.keep_house
+            )
             self._writer.start()
             undo.callback(self._writer.finish)
             self._undo = undo.pop_all()

@@ -156,6 +156,19 @@ def test_damage_anywhere_keeps_the_rest_and_says_what_is_lost(tmp_path: Path, se
     assert whole >= len(before) - 5 * 20
 
 
+def test_what_takes_long_is_told_before_it_begins(tmp_path: Path) -> None:
+    fill(tmp_path)
+    told: list[tuple[str, float]] = []
+    with Store(tmp_path, slow=lambda what, seconds: told.append((what, seconds))):
+        pass
+    [(what, seconds)] = told
+    assert what == f"{FILE_NAME} is checked" and seconds >= 60
+    damage_page(tmp_path / FILE_NAME, root_of(tmp_path / FILE_NAME, "crops"))
+    with Store(tmp_path, slow=lambda what, seconds: told.append((what, seconds))):
+        pass
+    assert "is damaged" in told[-1][0] and len(told) == 3
+
+
 def test_a_destroyed_head_costs_nothing(tmp_path: Path) -> None:
     fill(tmp_path)
     before = content(tmp_path)

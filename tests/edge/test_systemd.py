@@ -130,3 +130,8 @@ def test_what_nobody_hears_is_counted_and_ends_nothing(systemd: Listener, addres
 def test_what_systemd_would_never_say_is_refused(environment: dict[str, str], complaint: str) -> None:
     with pytest.raises(SettingError, match=complaint):
         Notifier(environment)
+
+
+def test_a_start_that_takes_long_asks_for_the_time(systemd: Listener, address: str) -> None:
+    Notifier({"NOTIFY_SOCKET": address}).starting(90.5)
+    assert systemd.heard() == ["EXTEND_TIMEOUT_USEC=90500000"]
