@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -138,7 +138,7 @@ def lose_mounted(place: str, answer: str) -> None:
 
 def _lose(folder: Path, way: Way) -> Gone:
     noticed_s: float | None = None
-    went_on = not way.mended
+    went_on = way.mounted and not way.mended
     reported = early = 0
     _make_other(folder.parent / _OTHER)
     with page_running(folder, _CAMERA) as page:
@@ -168,7 +168,9 @@ def _lose(folder: Path, way: Way) -> Gone:
             sleep(2)
             early, reported = early + _stored(page) - reported, _stored(page)
         elif not way.mended:
-            went_on = page.process.wait(_LIMIT_S) == RecoveryError.exit_status
+            # A new process is to go on with what is there now.
+            with suppress(subprocess.TimeoutExpired):
+                went_on = page.process.wait(_LIMIT_S) == RecoveryError.exit_status
     return Gone(way.name, noticed_s, early, reported, _found(folder, way), went_on)
 
 
