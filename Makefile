@@ -6,8 +6,8 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test bench lint format typecheck audit clean
 
-demo: .venv-edge/installed  ## the device on a drawn smear; no TensorFlow, no camera
-	.venv-edge/bin/hematovision demo
+demo: .venv-edge/installed  ## the device on a drawn smear; no TensorFlow, no camera; ends with a picture's path
+	.venv-edge/bin/hematovision demo --out "$$(mkdir -p runs/demo 2>&- && test -w runs/demo && echo runs/demo || mktemp -d)"
 
 test: .venv/installed  ## all tests
 	.venv/bin/python -m pytest

@@ -35,6 +35,7 @@ class Progress:
         self._total: int | None = None
         self._quiet = quiet
         self._began = self._logged = monotonic()
+        self._drawn = float("-inf")
         self._live: Live | None = None
         self._undo = ExitStack()
 
@@ -64,7 +65,8 @@ class Progress:
             self._began = monotonic()
         self._what, self._done, self._total = what, done, total
         if self._live is not None:
-            if new:
+            if new and monotonic() - self._drawn >= _REDRAWN_S:
+                self._drawn = monotonic()
                 self._live.refresh()
         elif not self._quiet and monotonic() - self._logged >= _LOGGED_S:
             self._logged = monotonic()
@@ -78,11 +80,12 @@ class Progress:
         if not self._what:
             return Text()
         passed = monotonic() - self._began
-        parts = [_duration(passed)]
+        parts = [_duration(passed)] if passed >= 1 else []
         if self._total and self._done and passed > _SURE_AFTER_S:
             parts.append(f"about {_duration(passed / self._done * (self._total - self._done))} left")
         much = f": {self._done} of {self._total}" if self._total else f": {self._done}" if self._done else ""
-        return Text(f"{self._what}{much} ({', '.join(parts)})", no_wrap=True, overflow="ellipsis")
+        times = f" ({', '.join(parts)})" if parts else ""
+        return Text(f"{self._what}{much}{times}", no_wrap=True, overflow="ellipsis")
 
 
 def _duration(seconds: float) -> str:

@@ -75,3 +75,48 @@ def test_a_wheel_installed_elsewhere_classifies_with_the_model_it_brings(wheel: 
         check=True,
     ).stdout.split()
     assert all(Path(file).is_relative_to(site) for file in where)
+
+
+def test_the_command_that_adds_an_extra_needs_no_index_for_hematovision_itself(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """As `hematovision.extras.install_command` has it; what the extra needs is here already."""
+    site = tmp_path / "site"
+    pip("install", "--no-deps", "--target", site, wheel)
+    finished = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-index", "--dry-run", "hematovision[edge]"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "Requirement already satisfied: hematovision[edge] in ./site" in finished.stdout
+
+
+def make_demo(folder: Path, repository: Path) -> str:
+    """What ``make demo`` calls the program with, in a folder where the environment is made already."""
+    shutil.copy(repository / "Makefile", folder)
+    for name in ("setup.cfg", "pyproject.toml"):
+        (folder / name).touch()
+    program = folder / ".venv-edge" / "bin" / "hematovision"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    (folder / ".venv-edge" / "installed").touch()
+    called = subprocess.run(
+        ["make", "--silent", "demo"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert called[:2] == ["demo", "--out"]
+    return called[2]
+
+
+def test_make_demo_writes_its_picture_where_it_can(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    assert make_demo(tmp_path / "here", repository) == "runs/demo"
+    (tmp_path / "elsewhere" / "runs").write_text("a person's file", encoding="utf-8")
+    place = Path(make_demo(tmp_path / "elsewhere", repository))
+    assert place.is_absolute() and place.is_dir()
+    place.rmdir()
