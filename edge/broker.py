@@ -50,6 +50,7 @@ _DAMAGED = (
     AttributeError,
     AssertionError,
 )
+_TAKEN_OVER = 0x8E  # why MQTT 5 ends a connection: a client of the same name has come
 # What to do where a broker refuses the connection with one of these codes of MQTT 5.
 _ADVICE = {
     0x84: "it has to speak MQTT 5",
@@ -274,7 +275,7 @@ class Connection:
         if not self._accepted:
             return self._disconnected("it hangs up, or is no MQTT broker; check mqtt.port and mqtt.tls")
         if code == mqtt.MQTT_ERR_CONN_LOST:
-            # mosquitto 2.0 gives no reason when it throws a client out.
+            # mosquitto 2.0.11 (Debian Bookworm's) gives no reason when it throws a client out.
             hint = f"if again and again, another client has the name {self._name} too"
             return self._disconnected(f"the connection broke; {hint}")
         return self._disconnected(f"the connection broke ({mqtt.error_string(code)})")
@@ -289,7 +290,9 @@ class Connection:
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if self._why is None and flags.is_disconnect_packet_from_server:
-            self._why = f"the broker ended the connection ({reason})"
+            taken = reason.value == _TAKEN_OVER
+            why = f"another client has the name {self._name} too" if taken else str(reason)
+            self._why = f"the broker ended the connection ({why})"
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         self._heard_at = monotonic()

@@ -483,10 +483,21 @@ def test_a_name_that_no_server_knows_is_said(lonely: Bench) -> None:
             "no TLS (WRONG_VERSION_NUMBER); check mqtt.port and mqtt.tls",
         ),
         (b"\x20\x02\x00\x01", False, "it has to speak MQTT 5"),
+        # It takes the client, and throws it out for another of its name, as Debian Trixie's mosquitto says.
+        (b"\x20\x03\0\0\0\xe0\1\x8e", False, f"another client has the name hematovision-{NAME} too"),
+        (b"\x20\x03\0\0\0\xe0\1\x8b", False, "the broker ended the connection (Server shutting down)"),
     ],
-    ids=["silent", "silent to TLS", "a web server", "a web server without TLS", "a broker of MQTT 3.1.1"],
+    ids=[
+        "silent",
+        "silent to TLS",
+        "a web server",
+        "a web server without TLS",
+        "a broker of MQTT 3.1.1",
+        "a broker that has another client of this name",
+        "a broker that ends",
+    ],
 )
-def test_a_port_where_something_else_listens_is_said(
+def test_a_port_where_no_broker_or_none_for_it_answers_is_said(
     lonely: Bench, answer: bytes, tls: bool, said: str
 ) -> None:
     ended = Event()

@@ -472,7 +472,9 @@ def test_the_oldest_of_too_many_events_and_messages_go(
         until(lambda: reader.count_messages() == 20)
         assert reader.messages()[0][1].payload == b"10"
         assert reader.events()[0].text == "10 messages dropped unsent: more than 20 were waiting"
-        assert [event.text for event in reader.events()[1:11]] == [str(n) for n in range(29, 19, -1)]
+        # That makes one too many, which the next round sees to.
+        left = [event.text for event in reader.events()[1:]]
+        assert left in ([str(n) for n in range(29, 19, -1)], [str(n) for n in range(29, 20, -1)])
 
 
 def test_room_that_cannot_be_measured_is_an_event(tmp_path: Path) -> None:
