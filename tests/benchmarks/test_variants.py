@@ -77,6 +77,30 @@ def entry(kept: Path) -> Path:
 # --- what is built ---
 
 
+def test_that_variants_must_be_built_is_said_before(
+    tiny_keras: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = ""
+
+    def build(*_: object) -> None:
+        nonlocal said
+        said = capsys.readouterr().err
+        raise DataSetError("asked for")
+
+    monkeypatch.setattr(variants, "load_training_cells", build)
+    with pytest.raises(DataSetError, match="asked for"):
+        open_one(tiny_keras, tmp_path)
+    assert "before anything is measured, float32, float16, dynamic, int8, int16x8 must be built" in said
+    assert "minutes" in said and str(tmp_path) in said
+
+
+def test_nothing_is_said_of_variants_that_are_kept(
+    tiny_keras: Path, kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_one(tiny_keras, kept)
+    assert "must be" not in capsys.readouterr().err
+
+
 def test_every_variant_of_a_network_is_built_as_convert_builds_it(
     tiny_model: BuiltModel, tiny_network: keras.Model, development: CellSet
 ) -> None:
