@@ -5,9 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from hematovision.errors import ImageError
 from hematovision.images import shown_path
-from hematovision.own_pictures import CROP, MARKED_BYTES, kind_of
+from hematovision.own_pictures import CROP, MARKED_BYTES, kind_of, refuse_own_picture
 from hematovision.regular_file import open_regular_file
 
 #: Endings that a folder is searched for.
@@ -80,7 +79,7 @@ def read_folder(folder: Path, crops: bool = False) -> ImageFolder:
         for path in (Path(place, name) for name in names if not is_side_file(name)):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
                 left_out[shown_path(path.suffix.lower()) or "without ending"] += 1
-            elif (kind := _own_kind(path)) is None:
+            elif (kind := kind_of(_start_of(path))) is None:
                 images.append(path)
             elif kind == CROP:
                 of_cells.append(path)
@@ -95,17 +94,13 @@ def read_folder(folder: Path, crops: bool = False) -> ImageFolder:
 
 
 def require_no_own_picture(path: Path) -> None:
-    """Raise `ImageError` where HematoVision wrote a file and it is no picture of a cell."""
-    kind = _own_kind(path)
-    if kind not in (None, CROP):
-        raise ImageError(
-            f"{shown_path(path)}: a {kind}, which hematovision wrote; give an image as the camera took it"
-        )
+    """Raise `ImageError` where HematoVision wrote a file and it shows no cell as the camera saw it."""
+    refuse_own_picture(_start_of(path), shown_path(path))
 
 
-def _own_kind(path: Path) -> str | None:
+def _start_of(path: Path) -> bytes:
     try:
         with open_regular_file(path) as file:
-            return kind_of(file.read(MARKED_BYTES))
+            return file.read(MARKED_BYTES) or b""
     except OSError:
-        return None  # said when it is read
+        return b""  # said when it is read

@@ -111,8 +111,10 @@ def _decode(data: bytes, name: str, max_pixels: int) -> RGBImage:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
         if is_tiff(data):
-            raise ImageError(f"{name}: a TIFF of a form that is not read; save it as RGB, 8 bits") from error
-        raise ImageError(f"{name}: not an image in a known format ({', '.join(_FORMATS)})") from error
+            what = "a TIFF of a form that is not read; save it anew as plain RGB"
+        else:
+            what = f"not an image in a known format ({', '.join(_FORMATS)}); save it as one of these"
+        raise ImageError(f"{name}: {what}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name}: claims far more than {MAX_PIXELS // 1_000_000} megapixels; not opened"

@@ -8,6 +8,8 @@ import re
 import struct
 import zlib
 
+from hematovision.errors import ImageError
+
 #: What a picture is, as messages call it; each is written into its file.
 DRAWN_OVER = "copy with the cells boxed and named"
 BLANK = "blank field"
@@ -50,3 +52,15 @@ def kind_of(data: bytes) -> str | None:
         return None
     found = _MARK.search(data, 0, MARKED_BYTES)
     return found and found[1].decode()
+
+
+def refuse_own_picture(data: bytes, name: str) -> None:
+    """Raise `ImageError` where HematoVision wrote a file and it shows no cell as the camera saw it.
+
+    Args:
+        data: the start of the file, `MARKED_BYTES` or more.
+        name: what messages call it.
+    """
+    kind = kind_of(data)
+    if kind not in (None, CROP):
+        raise ImageError(f"{name}: a {kind}, which hematovision wrote; give an image as the camera took it")

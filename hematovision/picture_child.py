@@ -27,6 +27,7 @@ from hematovision.errors import (
 from hematovision.finder import CellRegion, find_cells, find_single
 from hematovision.images import RGBImage, decode_image, shrink
 from hematovision.optics import measure_field
+from hematovision.own_pictures import refuse_own_picture
 from hematovision.red_cells import measure_red_cells, measure_scale, scale_warning
 
 #: A field of 12 megapixels at 0.4 µm per pixel, where it is searched as it is, takes 3 s of a PC's time and
@@ -168,6 +169,7 @@ def _find(request: bytes) -> Iterator[bytes]:
 
 
 def _found(data: bytes, wanted: Wanted) -> Iterator[bytes]:
+    refuse_own_picture(data, _NAME)
     image = decode_image(data, _NAME, max_pixels=wanted.max_pixels)
     diameters = [measure_red_cells(image)]
     um_per_pixel = wanted.um_per_pixel

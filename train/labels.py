@@ -40,7 +40,7 @@ _MIN_LETTERS = 6  # of a word that may be a misspelt class
 # Of two typos only where the first letter is right: codocyte, oncocyte and podocyte are two from monocyte.
 _MOST_TYPOS, _MOST_TYPOS_ELSE = 2, 1
 
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_]+|\?")  # a question mark is a doubt, all other signs are slips
 _WORDS_JOINED = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")  # as in SegmentedNeutrophil
 _PLURAL = re.compile(r"(?<=[^s])s$")
 

@@ -11,6 +11,7 @@ from edge.annotate import annotate
 from edge.pipeline import SeenCell
 from edge.stills import NamedCell
 from hematovision.images import RGBImage, shrink
+from hematovision.own_pictures import DRAWN_OVER, marked
 
 #: A picture is shown no wider.
 WIDTH_PX = 960
@@ -33,7 +34,9 @@ def draw_small(small: RGBImage, cells: Sequence[_Cell], width: int) -> bytes:
     drawn = annotate(small, [_scaled(cell, scale) for cell in cells]) if cells else small
     quality = cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY
     _, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), quality)
-    return bytes(np.ascontiguousarray(data))
+    jpeg = bytes(np.ascontiguousarray(data))
+    # Who saves it beside the images must not have its cells counted again.
+    return marked(jpeg, DRAWN_OVER) if cells else jpeg
 
 
 def _scaled(cell: _Cell, scale: float) -> _Cell:

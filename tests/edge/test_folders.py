@@ -8,9 +8,13 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from edge.cameras.folder import FolderCamera
+from edge.classifier import Prediction
+from edge.stills import NamedCell
+from edge.web.drawing import draw
 from hematovision.cli import root
 from hematovision.errors import CameraError
-from hematovision.own_pictures import CROP, marked
+from hematovision.finder import CellRegion
+from hematovision.own_pictures import CROP, DRAWN_OVER, kind_of, marked
 from hematovision.phantom import draw_field
 
 UM_PER_PIXEL = 0.125
@@ -108,3 +112,11 @@ def test_exported_crops_below_the_images_are_not_looked_at(smear: Path, model_pa
     result = call("classify", smear, "--model", model_path, *SCALE)
     assert result.exit_code == 0, result.output
     assert "1 other file left out: crop of a counted cell 1" in result.stderr
+
+
+def test_a_picture_that_is_saved_from_the_page_is_known_as_an_annotated_copy() -> None:
+    image = draw_field(0, 640, 480, UM_PER_PIXEL).image
+    region = CellRegion((100, 100), (80, 80, 40, 40), 40.0, 5.0, 0.1, touches_border=False)
+    cell = NamedCell(region, Prediction((0.1, 0.7, 0.1, 0.1), "eosinophil"))
+    assert kind_of(draw(image, [cell])) == DRAWN_OVER
+    assert kind_of(draw(image, [])) is None  # as the camera saw it

@@ -14,6 +14,7 @@ from hematovision.errors import CalibrationError, ChildEnding, ChildError, Image
 from hematovision.finder import find_cells
 from hematovision.images import shrink
 from hematovision.optics import measure_field
+from hematovision.own_pictures import DRAWN_OVER, marked
 from hematovision.phantom import Microscope, Pose, Slide, Smear
 from hematovision.picture_child import LIMITS, Wanted, find_in_child
 
@@ -64,6 +65,7 @@ def test_a_single_cell_without_a_nucleus_is_the_middle() -> None:
     ("data", "wanted", "kind", "why"),
     [
         (b"none", ALL, ImageError, "not an image in a known format"),
+        (marked(saved(np.eye(64, dtype=np.uint8)), DRAWN_OVER), ALL, ImageError, "which hematovision wrote"),
         (saved(np.zeros((64, 64, 3), np.uint8)), ALL, ImageError, "grey image"),
         (
             saved(np.full((64, 64, 3), (200, 100, 50), np.uint8)),

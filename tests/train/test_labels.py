@@ -81,6 +81,7 @@ def test_a_word_beside_a_class_makes_it_another_cell(text: str) -> None:
         *(("neutrophile", "neutrophil"), ("éosinophile", "eosinophil"), ("limfosit", "lymphocyte")),
         *(("monosit", "monocyte"), ("neutrofiel", "neutrophil"), ("eozynofil", "eosinophil")),
         *(("nuetrophil", "neutrophil"), ("neutrophi1", "neutrophil"), ("esinophil", "eosinophil")),
+        *(("neutrophil?", "neutrophil"), ("Monocyte (?)", "monocyte"), ("? lymphocyte", "lymphocyte")),
         *(("moncyte", "monocyte"), ("lympocyte", "lymphocyte"), ("lymphocyte (typical)", "lymphocyte")),
     ],
 )
