@@ -102,7 +102,7 @@ def classify(
             camera = _camera_of(path, scale)
             try:
                 with camera:
-                    notice(camera.remark)
+                    notice(remark := camera.remark)
                     for result in name_frames(camera, classifier, single, empty):
                         progress.at("Classifying", looked_at + failed + 1, expected)
                         if interrupted():
@@ -122,6 +122,8 @@ def classify(
                                 write_new(annotate(result.frame.image, result.cells), Path(copies), stem)
                             except ImageError as error:
                                 fail(source, number, str(error))
+                    if camera.remark != remark:
+                        notice(camera.remark)
             except CameraError as error:
                 fail(path, None, str(error))
     notice(watch.end())

@@ -212,12 +212,12 @@ class _Aside:
         self._scale, self._lamp = ScaleWatch(um_per_pixel), LampWatch()
         self._losing = False
         self._say_lost_at = 0.0
-        self._remarked = False
+        self._remark: str | None = None
 
     def check(self, result: SeenFrame | LostFrame, camera: Camera) -> None:
-        if camera.remark is not None and not self._remarked:
-            self._remarked = True
-            self._device.say("folder", camera.remark)
+        if camera.remark is not None and camera.remark != self._remark:
+            self._remark = camera.remark
+            self._device.say("source", camera.remark)
         if isinstance(result, LostFrame):
             # A camera in the dark loses thirty a second, one on a bad cable every other: all are counted.
             if not camera.live or (not self._losing and monotonic() >= self._say_lost_at):

@@ -78,7 +78,7 @@ class Camera(ABC):
     um_per_pixel: float | None = None
     #: How many frames it has, once it is open and where that is known.
     expected: int | None = None
-    #: What a person should know of it once it is open, such as files that are left out; in one line.
+    #: What a person should know of it, such as files that are left out; in one line, from when it is known.
     remark: str | None = None
     #: Pictures that came again unchanged, and were dropped.
     repeats: int = 0

@@ -124,13 +124,17 @@ class VideoCamera(Camera):
             sequence += 1
         if held is None:
             raise CameraError(f"{self.name}: a video without frames; copy it again or record it anew")
+        counted = Path(self._path).suffix.lower() in _COUNTED_SUFFIXES
+        stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if counted else 0
         if self._ends_early:
-            frames = f"{sequence - 1} frames"
-            if Path(self._path).suffix.lower() in _COUNTED_SUFFIXES:
-                stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-                frames = f"{sequence - 1} of the {stated:.0f} frames it states"
-            error = f"{self.name}: cut short: ends after {frames}; copy it again"
+            of_stated = f" of the {stated} frames it states" if stated else " frames"
+            error = f"{self.name}: cut short: ends after {sequence - 1}{of_stated}; copy it again"
             held = LostFrame(held.sequence, self._path, error)
+        elif sequence < stated:
+            self.remark = (
+                f"{self.name}: {sequence} of the {stated} frames that it states are shown; the others are "
+                "trimmed away, repeats (a variable rate) or damaged"
+            )
         yield held
 
     def close(self) -> None:

@@ -68,6 +68,25 @@ def test_time_begins_when_the_video_is_opened_and_goes_as_in_the_video(path: Pat
     assert (gaps < 0.12).all()
 
 
+@pytest.mark.parametrize(("name", "stated"), [("trimmed.mp4", "4 of the 8"), ("vfr-avi.avi", "8 of the 38")])
+def test_frames_that_a_whole_video_states_and_does_not_show_are_said_and_no_failure(
+    name: str, stated: str, model_path: Path
+) -> None:
+    path = Path(__file__).with_name("videos") / name
+    for command in (("classify", path), ("run", "--camera", f"file:{path}")):
+        arguments = [*map(str, command), "--model", str(model_path), "--um-per-pixel", "0.3"]
+        result = CliRunner().invoke(root, arguments)
+        assert result.exit_code == 0, result.output
+        assert f"{path}: {stated} frames that it states are shown" in result.stderr
+
+
+def test_what_states_no_number_of_frames_lacks_none() -> None:
+    for name in ("vfr-mkv.mkv", "vfr-webm.webm", "vfr-flv.flv", "vfr-mp4.mp4", "raw.mjpeg"):
+        camera = VideoCamera(str(Path(__file__).with_name("videos") / name), 0.1)
+        look(camera)
+        assert camera.remark is None
+
+
 @pytest.mark.parametrize("kept", [0.5, 0.75, 0.9, 0.97])
 @pytest.mark.parametrize("path", [path for path in VIDEOS if path.suffix not in WITHOUT_AN_END], ids=name_of)
 def test_a_video_that_was_cut_short_is_noticed(tmp_path: Path, path: Path, kept: float) -> None:
