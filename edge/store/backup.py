@@ -16,9 +16,9 @@ from edge.store.database import (
     open_for_reading,
     sync_folder,
 )
-from edge.store.mark import Mark
 from edge.store.reader import MAX_ID, Reader
-from edge.store.salvage import find_damage, find_missing
+from edge.store.rescue.mark import Mark
+from edge.store.rescue.salvage import find_damage, find_missing
 from hematovision.errors import NotStoredError, StoreError
 from hematovision.images import shown_path
 

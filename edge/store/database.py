@@ -16,7 +16,7 @@ from hematovision.images import shown_path
 
 FILE_NAME = "hematovision.db"
 # What lies beside it: SQLite's write-ahead log, the index into that, an older kind of log; see
-# `edge.store.mark` for the last.
+# `edge.store.rescue.mark` for the last.
 _ENDINGS = ("-wal", "-shm", "-journal", "-stored")
 
 #: The log is synced at each commit; less would leave that to the next checkpoint, or to chance.

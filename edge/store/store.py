@@ -14,10 +14,10 @@ from edge.store import statements
 from edge.store.clock import Reading, read_clock
 from edge.store.folder_lock import FolderLock
 from edge.store.housekeeping import KEEP_SESSIONS, Housekeeper, measure_free_mb
-from edge.store.open_file import OpenFile
 from edge.store.reader import Reader, open_reader
 from edge.store.records import Correction, Message, NewSession, Session, StoreCounts
-from edge.store.salvage import Slow
+from edge.store.rescue.open_file import OpenFile
+from edge.store.rescue.salvage import Slow
 from edge.store.writer import DroppedMessages, MessagesOf, NewEvent, Writer
 from edge.tracker import TrackedCell
 

@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from edge.store.database import explain, transaction
-from edge.store.open_file import OpenFile
 from edge.store.records import Message, StoreCounts, StoredCell
+from edge.store.rescue.open_file import OpenFile
 from edge.store.statements import NewCell, drop_messages, insert_cell, insert_event, insert_message
 from edge.threads import STOP_LIMIT_S
 from hematovision.errors import RecoveryError, StoreError, StoreGoneError, StuckThreadError, reason_of

@@ -4,11 +4,12 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from edge.config import MqttSettings, Settings, StoreSettings, WebSettings
 from edge.daemon import started
 from edge.device import Device
 from edge.pipeline import LiveLine
-from edge.store import Reader, open_reader
+from edge.store import FILE_NAME, Reader, open_reader
 from edge.web.server import PageServer
 from hematovision.errors import StoreError
 
@@ -245,6 +246,33 @@ def test_a_session_of_files_that_was_cut_off_is_not_gone_on_with(
         left_open = device.start_session("", "", None)
     with begin() as device, device.store.read() as reader:
         assert reader.session(left_open.id).ended_because == because
+
+
+@pytest.mark.parametrize(
+    "column", ["settings", "started_at", "um_per_pixel", "target", "sample", "model_hash"]
+)
+def test_a_start_is_not_kept_by_a_value_of_the_open_session_that_cannot_be_read(
+    tmp_path: Path, classifier: Classifier, column: str
+) -> None:
+    settings = Settings(store=StoreSettings(folder=str(tmp_path)), web=WebSettings(port=0))
+
+    def begin() -> AbstractContextManager[Device]:
+        camera = PhantomCamera(f"rate=20,{SLIDE}", 0.2)
+        return started(settings, classifier.model, LiveLine(classifier), camera, 0.2, None, lambda *_: None)
+
+    nonsense = {"settings": "{", "um_per_pixel": 9e999, "target": -1}.get(column, "\udcff")
+    with begin() as device:
+        left_open = device.start_session("", "", 100)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        value = nonsense.encode("utf-8", "surrogateescape") if isinstance(nonsense, str) else nonsense
+        written = "CAST(? AS TEXT)" if isinstance(nonsense, str) else "?"
+        connection.execute(f"UPDATE sessions SET {column} = {written}", (value,))
+    with begin() as device:
+        with device.store.read() as reader:
+            session = reader.session(left_open.id)
+            assert column in session.unreadable
+        # Gone on with, or ended and to be followed by another: in either case it counts.
+        assert session.ended_because == "interrupted" or device.status().session is not None
 
 
 def test_how_messages_get_on_is_part_of_the_status(tmp_path: Path, classifier: Classifier) -> None:

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from benchmarks.faults.plug import some_cell
 from edge.sessions_command import sessions
 from edge.store import FILE_NAME, NewSession, Store, StoredCell, back_up, open_reader
-from edge.store import salvage as salvage_module
-from edge.store.mark import ENDING, Mark
+from edge.store.rescue import salvage as salvage_module
+from edge.store.rescue.mark import ENDING, Mark
 from hematovision.errors import RecoveryError, StoreError
 
 NEW = NewSession("slide 7", "Ada", "camera", "model", "ab" * 32, 0.1)

@@ -116,7 +116,7 @@ def test_a_file_that_was_moved_holds_all_that_was_stored_before(folder: Path, tm
 
 
 def test_a_file_that_comes_back_is_gone_on_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.store.open_file.OpenFile.mend", lambda self: None)
+    monkeypatch.setattr("edge.store.rescue.open_file.OpenFile.mend", lambda self: None)
     with Store(folder) as store:
         session = store.start_session(NEW)
         (folder / FILE_NAME).rename(folder / "away")
@@ -152,7 +152,7 @@ def test_a_file_in_its_place_is_left_alone_and_the_content_kept_beside_it(
 
 
 def test_what_is_lost_with_the_file_is_said_at_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.store.open_file.OpenFile.mend", lambda self: None)
+    monkeypatch.setattr("edge.store.rescue.open_file.OpenFile.mend", lambda self: None)
     store = Store(folder)
     with (
         pytest.raises(StoreError, match="10 cells that were stored are only in the file that is gone"),

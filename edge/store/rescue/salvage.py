@@ -19,8 +19,8 @@ from edge.store.database import (
     require_plain_files,
     sync_folder,
 )
-from edge.store.mark import TABLES, Mark
-from edge.store.pages import Pages, Value
+from edge.store.rescue.mark import TABLES, Mark
+from edge.store.rescue.pages import Pages, Value
 from edge.store.schema import APPLICATION_ID, STEPS, migrate
 from edge.store.statements import timestamp
 from hematovision.errors import StoreError, reason_of

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edge.store.database import FILE_NAME, explain, open_store, sync_folder
 from edge.store.folder_lock import FolderLock
-from edge.store.mark import Mark
-from edge.store.salvage import Slow, last_ids, open_whole
+from edge.store.rescue.mark import Mark
+from edge.store.rescue.salvage import Slow, last_ids, open_whole
 from hematovision.errors import RecoveryError, StoreError, StoreGoneError
 from hematovision.images import shown_path
 
