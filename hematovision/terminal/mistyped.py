@@ -45,9 +45,10 @@ def _hint(error: click.UsageError) -> str:
         said = "ou mean" in error.format_message()
         return "" if said else did_you_mean(refused["value"], command.list_commands(error.ctx))
     refused = _REFUSED.match(error.message)
-    kind = getattr(getattr(error, "param", None), "type", None)
-    if refused is None:
+    parameter: click.Parameter | None = getattr(error, "param", None)
+    if refused is None or parameter is None:
         return ""
+    kind = parameter.type
     if isinstance(kind, click.Choice):
         return did_you_mean(refused["value"], map(str, kind.choices))
     if isinstance(kind, type(click.FLOAT)):  # of which click's ranges are kinds
@@ -55,5 +56,7 @@ def _hint(error: click.UsageError) -> str:
     if isinstance(kind, type(click.INT)):
         numbers = re.findall(r"\d+", refused["value"])
         meant = f"; did you mean {numbers[0]}?" if len(numbers) == 1 else ""
+        if not numbers and parameter.name == "session_id":
+            meant = "; hematovision sessions list shows the numbers"
         return decimal_comma(refused["value"], whole=True) or meant
     return ""

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 import click
@@ -84,6 +85,8 @@ class _StandardOutput(TextOutput):
 
 def open_streams() -> None:
     """Have standard output and error take every character. To be called before anything is written."""
+    if sys.stderr is None:  # closed by the caller: no file that is opened is to take its place
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (open to the end)
     if isinstance(sys.stderr, io.TextIOWrapper):
         encoding = _encoding_of(sys.stderr)
         sys.stderr = TextOutput(sys.stderr.detach(), encoding, line_buffering=True)

@@ -591,6 +591,9 @@ def test_a_form_that_comes_back_keeps_its_values_and_its_file(operator: Person) 
     answer = operator.send("/classify", kind="single", um_per_pixel="wide", **again)
     assert answer.status_code == 400
     again = {"image": (io.BytesIO(), ""), "kept": kept_in(answer.text)}
+    answer = operator.send("/classify", kind="single", um_per_pixel="0,1", **again)
+    assert "write 0.1, with a decimal point in place of the decimal comma" in answer.text
+    again = {"image": (io.BytesIO(), ""), "kept": kept_in(answer.text)}
     answer = operator.send("/classify", kind="single", um_per_pixel="0.1", **again)
     assert answer.status_code == 303
     assert "1 white cell found" in operator.text(answer.location)

@@ -115,6 +115,17 @@ def test_standard_output_that_is_closed_is_one_line() -> None:
     assert finished.stderr == ("Error: standard output is closed, results would be lost; send it somewhere\n")
 
 
+def test_standard_error_that_is_closed_puts_nothing_among_the_results(image: Path) -> None:
+    finished = subprocess.run(
+        ["sh", "-c", 'exec "$0" "$@" 2>&-', *PROGRAM, "classify", str(image), "--format", "csv"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert finished.returncode == 1
+    header, row = finished.stdout.splitlines()
+    assert header.startswith("image,") and row.startswith(str(image))
+
+
 def test_a_reader_that_has_seen_enough_ends_the_program_quietly() -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -53,6 +53,10 @@ def test_nothing_is_guessed_where_nothing_is_near() -> None:
         assert "mean" not in said(*words)
 
 
+def test_where_the_numbers_of_sessions_are_shown() -> None:
+    assert "hematovision sessions list shows the numbers" in said("sessions", "show", "last")
+
+
 def test_a_path_as_a_camera_is_told_what_stands_before_it(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=f"did you mean 'folder:{tmp_path}'"):
         open_camera(str(tmp_path), 0.1)
