@@ -30,6 +30,7 @@ from edge.store.statements import (
     new_cell,
     save_corrections,
 )
+from hematovision.terminal.progress import Progress
 
 #: The settings of the trial: days, MB, sessions.
 KEEP_DAYS, KEEP_FREE_MB, KEEP_SESSIONS = 60, 500, 5
@@ -288,7 +289,7 @@ def clock(starts: int, seed: int) -> None:
     kept by the settings or its corrections, or was not announced for a day; or where one that is due stays.
     """
     console = Console(highlight=False)
-    with console.status("living"), tempfile.TemporaryDirectory() as folder:
+    with Progress("Living"), tempfile.TemporaryDirectory() as folder:
         result = measure_clock(Path(folder), starts, seed)
     kinds = ", ".join(f"{many} {kind}" for kind, many in result.starts.items())
     console.print(

@@ -19,6 +19,7 @@ from benchmarks.faults.mounts import alone
 from benchmarks.faults.plug import some_cell
 from edge.store import FILE_NAME, NewSession, Store
 from hematovision.errors import HematoVisionError, MissingPartError, StoreError, reason_of
+from hematovision.terminal.progress import Progress
 
 #: The disk: room for all cells that are given, while nothing else is on it.
 DISK_MB = 64
@@ -241,7 +242,7 @@ def full_disk(times: int, seed: int) -> None:
     store crashes, says that a cell is stored which is not, or does not write again.
     """
     console = Console(highlight=False)
-    with console.status("filling the disk"):
+    with Progress("Filling the disk"):
         result = measure_full_disk(times, seed)
     console.print(
         f"Disk full {result.times} times: said {result.refused} times, written again {result.recovered} "

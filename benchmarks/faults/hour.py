@@ -22,6 +22,7 @@ from benchmarks.faults.page import HERE, Page, page_running
 from edge.store import FILE_NAME, open_reader
 from hematovision.errors import HematoVisionError
 from hematovision.own_pictures import PLOT, mark_of
+from hematovision.terminal.progress import Progress
 
 #: Memory may grow by so many MB once the first minutes, in which every cache fills, are over.
 GROWTH_LIMIT_MB = 20.0
@@ -282,11 +283,11 @@ def hour(minutes: float, out: Path) -> None:
         raise HematoVisionError(f"{out}: is there already; name a new folder") from error
     samples: list[Sample] = []
     try:
-        with _stdout.status("running") as status:
+        with Progress("Running") as progress:
 
             def tell(sample: Sample) -> None:
                 samples.append(sample)
-                status.update(f"minute {sample.minute:.0f} of {minutes:g}, {sample.memory_mb:.0f} MB")
+                progress.at(f"minute {sample.minute:.0f} of {minutes:g}, {sample.memory_mb:.0f} MB")
 
             run = measure_hour(minutes, out, tell)
     finally:

@@ -18,6 +18,7 @@ from rich.console import Console
 from benchmarks.faults.page import page_running
 from edge.store import FILE_NAME
 from hematovision.errors import HematoVisionError
+from hematovision.terminal.progress import Progress
 
 _CAMERA = "phantom:rate=30,path=selftest,width=640,height=480,um_per_pixel=0.2"
 _FIRST_CELL_S = 60.0
@@ -58,7 +59,7 @@ def kill(times: int, seed: int) -> None:
     with the session. Exit status 1 otherwise.
     """
     console = Console(highlight=False)
-    with console.status("killing"), tempfile.TemporaryDirectory() as folder:
+    with Progress("Killing"), tempfile.TemporaryDirectory() as folder:
         result = measure_kills(Path(folder), times, seed)
     console.print(
         f"Killed {result.times} times: {result.reported} cells reported as stored, {result.kept} in the "

@@ -21,6 +21,7 @@ from edge.store import FILE_NAME, NewSession, Store, database, statements
 from edge.tracker import TrackedCell
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.errors import HematoVisionError
+from hematovision.terminal.progress import Progress
 
 #: Cells of a trial: the write-ahead log is copied into the file and begun anew about five times.
 CELLS = 600
@@ -297,7 +298,7 @@ def plug(points: int, cells: int, seed: int) -> None:
     what was reported as stored.
     """
     console = Console(highlight=False)
-    with console.status("pulling plugs"):
+    with Progress("Pulling plugs"):
         result = measure_plug(points, cells, seed)
     console.print(
         f"Traced: {result.writes} writes, {result.syncs} syncs, {result.reports} reports of {cells} cells.\n"

@@ -23,6 +23,7 @@ from benchmarks.faults.mounts import alone
 from benchmarks.faults.page import Page, page_running
 from edge.store import FILE_NAME
 from hematovision.errors import HematoVisionError, MissingPartError
+from hematovision.terminal.progress import Progress
 
 _CAMERA = "phantom:rate=30,path=selftest,width=640,height=480,um_per_pixel=0.2"
 _CHILD = "import sys; from benchmarks.faults.read_only import wear_out; wear_out(*sys.argv[1:])"
@@ -194,7 +195,7 @@ def read_only() -> None:
     exported any more, or more are reported as stored.
     """
     console = Console(highlight=False)
-    with console.status("wearing out a disk"):
+    with Progress("Wearing out a disk"):
         result = measure_read_only()
     noticed = "never" if result.noticed_s is None else f"after {result.noticed_s:.1f} s"
     left = ", ".join(f"{cells} {name}" for name, cells in result.left.items())

@@ -37,6 +37,7 @@ from hematovision.images import RGBImage
 from hematovision.model_file import read_model_file
 from hematovision.phantom import Microscope, PhantomFrame, Slide
 from hematovision.phantom.stage import trial
+from hematovision.terminal.progress import Progress
 
 #: A camera must give frames again so long after its last good one, in seconds.
 RECOVERY_LIMIT_S = 5.0
@@ -253,7 +254,7 @@ def stalls(frames: int, seed: int) -> None:
     threads = live_threads()
     cv2.setNumThreads(threads.opencv)
     classifier = Classifier(read_model_file(default_model_path()), threads=threads.interpreter)
-    with _stdout.status("counting"):
+    with Progress("Counting"):
         result = measure_stalls(classifier, frames, seed)
     table = Table(title="seconds from the last good picture to the next frame finished")
     for heading in ("the camera gives", "stalls", "mean", "longest", "limit"):

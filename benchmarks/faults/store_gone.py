@@ -25,6 +25,7 @@ from benchmarks.faults.mounts import alone, may_mount
 from benchmarks.faults.page import Page, page_running
 from edge.store import FILE_NAME
 from hematovision.errors import HematoVisionError, RecoveryError
+from hematovision.terminal.progress import Progress
 
 _CAMERA = "phantom:rate=30,path=selftest,width=640,height=480,um_per_pixel=0.2"
 _CHILD = "import sys; from benchmarks.faults.store_gone import lose_mounted; lose_mounted(*sys.argv[1:])"
@@ -221,7 +222,7 @@ def store_gone() -> None:
     in its place. The two ways with a disk need root.
     """
     console = Console(highlight=False)
-    with console.status("losing the file"), tempfile.TemporaryDirectory() as place:
+    with Progress("Losing the file"), tempfile.TemporaryDirectory() as place:
         if may_mount():
             answer = Path(place) / "answer"
             python = [sys.executable, "-c", _CHILD, place, str(answer)]

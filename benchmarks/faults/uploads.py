@@ -23,6 +23,7 @@ from rich.table import Table
 
 from benchmarks.faults.page import HERE, Page, page_running
 from edge.web.uploads import MAX_UPLOAD_PIXELS
+from hematovision.terminal.progress import Progress
 
 CAMERA = "phantom:rate=5,width=640,height=480"
 #: Memory that all of it may take beside what the device has, in MiB.
@@ -393,7 +394,7 @@ def uploads(count: int, seed: int) -> None:
     not go on.
     """
     console = Console(highlight=False)
-    with console.status("sending"):
+    with Progress("Sending"):
         result = measure_uploads(count, seed)
     table = Table("upload", "answered", "times")
     for (kind, status), times in sorted(result.answers.items()):

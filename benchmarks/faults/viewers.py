@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 
 from benchmarks.faults.page import HERE, Page, page_running
+from hematovision.terminal.progress import Progress
 
 #: What the pipeline may lose of its frame rate, and how long ``/healthz`` may take.
 MOST_LOST, MOST_HEALTHZ_S = 0.10, 0.2
@@ -210,7 +211,7 @@ def viewers(viewers: int, seconds: float) -> None:
     /healthz takes 200 ms or longer, or a viewer that reads gets fewer than 9 pictures a second.
     """
     console = Console(highlight=False)
-    with console.status("watching"):
+    with Progress("Watching"):
         result = measure_viewers(viewers, seconds)
     console.print(
         f"Frames a second: {result.alone:.2f} alone, {result.watched:.2f} watched by {result.viewers} and "
