@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from edge.store.database import explain, transaction
+from edge.store.housekeeping import measure_free_mb
 from edge.store.records import Message, StoreCounts, StoredCell
 from edge.store.rescue.open_file import OpenFile
 from edge.store.statements import NewCell, drop_messages, insert_cell, insert_event, insert_message
@@ -32,6 +33,8 @@ ASK_LIMIT_S = 4.0
 HANG_S = 5.0
 #: How often it is looked whether the file is still in its place, also where there is nothing to write.
 LOOK_S = 1.0
+#: So much of the disk is left free by cells: without it, nothing could be deleted on a full one.
+RESERVED_BYTES = 4_000_000
 #: How often old sessions and free room are looked at.
 HOUSEKEEPING_S = 600.0
 
@@ -307,6 +310,7 @@ class Writer(Thread):
                 batch = list(islice(self._items, self._batch_size))
                 taken = monotonic()
             try:
+                batch = self._fitting(batch)
                 with transaction(self._file.connection):
                     refusals = [self._write(item) for item in batch]
                     self._file.check()
@@ -327,6 +331,24 @@ class Writer(Thread):
             self._file.reported()
             self._batch_size = min(2 * self._batch_size, _MAX_BATCH)
             self._written(batch, refusals, taken)
+
+    def _fitting(self, batch: list[Item]) -> list[Item]:
+        """What of a batch leaves room for the rest. Raises `StoreError` where its first cell does not."""
+        try:
+            room = measure_free_mb(self._path.parent) * 1e6 - RESERVED_BYTES
+        except OSError:
+            return batch  # whatever is wrong with the disk, writing shows it
+        for index, item in enumerate(batch):
+            # In the log, in the file, and as much again for the pages around it.
+            room -= 3 * len(item.jpeg) if isinstance(item, NewCell) else 0
+            if room < 0 and isinstance(item, NewCell):
+                if index:
+                    return batch[:index]
+                raise StoreError(
+                    f"{self._path}: takes no more cells, the disk is full but for "
+                    f"{RESERVED_BYTES / 1e6:.0f} MB in which sessions are ended and deleted; make room on it"
+                )
+        return batch
 
     def _write(self, item: Item) -> str | None:
         """Write one item, or say why it cannot be; what belongs to a session deleted meanwhile cannot."""

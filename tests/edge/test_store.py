@@ -153,6 +153,34 @@ def test_a_round_of_housekeeping_begins_anew_where_the_file_was_put_back_meanwhi
         assert not store.failed
 
 
+def test_cells_leave_room_in_which_sessions_are_ended_and_deleted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_mb = 1000.0
+    once: list[float] = []
+    monkeypatch.setattr(writer_module, "measure_free_mb", lambda _: once.pop() if once else free_mb)
+    with Store(folder) as store:
+        session = store.start_session(NEW)
+        add_cells(store, session.id, 3)
+        assert store.flush(LIMIT_S)
+        free_mb = 4.0
+        once.append(4.1)  # room for some cells more, not for all
+        add_cells(store, session.id, 100, first=4)
+        end = time.monotonic() + LIMIT_S
+        while (counts := store.counts()).error is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert "takes no more cells, the disk is full but for 4 MB" in str(counts.error)
+        assert counts.stored + counts.pending == 103 and 3 < counts.stored < 103
+        store.end_session(session.id, "stopped")
+        free_mb = 1000.0
+        assert store.flush(LIMIT_S)
+        assert store.counts().stored == 103
+        assert store.flush(LIMIT_S)  # what it says of the disk
+        with store.read() as reader:
+            assert any("writes again" in event.text for event in reader.events())
+
+
 def test_leaving_stores_what_was_given(folder: Path) -> None:
     with Store(folder) as store:
         add_cells(store, store.start_session(NEW).id, 1234)
