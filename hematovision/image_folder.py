@@ -16,9 +16,10 @@ IMAGE_SUFFIXES = frozenset(
 
 # What systems, network disks and programs put beside people's files: small copies, indexes, bins.
 _SIDE_NAMES = frozenset(
-    {"@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "__pycache__"}
+    {"@eadir", "@__thumb", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot"}
+    | {"__macosx", "icon\r", "network trash folder", "temporary items", "__pycache__"}
     | {"desktop.ini", "lost+found", "thumbs", "thumbs.db", "ehthumbs.db", "thumbnails"}
-    | {"$recycle.bin", "recycler", "system volume information"}
+    | {"$recycle.bin", "recycled", "recycler", "system volume information"}
 )
 _SHOWN = 8
 

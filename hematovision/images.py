@@ -113,7 +113,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> RGBImage:
         if is_tiff(data):
             what = "a TIFF of a form that is not read; save it anew as plain RGB"
         else:
-            what = f"not an image in a known format ({', '.join(_FORMATS)}); save it as one of these"
+            what = f"not an image in a known format ({', '.join(_FORMATS)})"
         raise ImageError(f"{name}: {what}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(

@@ -10,7 +10,9 @@ from hematovision.errors import CameraError, ImageError
 from hematovision.image_folder import IMAGE_SUFFIXES, read_folder, require_no_own_picture
 from hematovision.images import read_image, shown_path
 
-_VIDEO_HINT = f"; a video is known by its ending ({', '.join(sorted(VIDEO_SUFFIXES))})"
+_HINT = (
+    f"; save an image as JPEG or PNG; a video is known by its ending ({', '.join(sorted(VIDEO_SUFFIXES))})"
+)
 
 
 class FolderCamera(Camera):
@@ -60,7 +62,7 @@ class FolderCamera(Camera):
                 yield Frame.now(read_image(path), sequence, self._um_per_pixel, path)
             except ImageError as error:
                 # What has an image's ending is meant as one.
-                hint = "" if Path(path).suffix.lower() in IMAGE_SUFFIXES else _VIDEO_HINT
+                hint = "" if Path(path).suffix.lower() in IMAGE_SUFFIXES else _HINT
                 yield LostFrame(sequence, path, f"{error}{hint}")
 
     def close(self) -> None:
