@@ -460,7 +460,8 @@ class Writer(Thread):
             pass
         except sqlite3.ProgrammingError:
             raise  # a fault of ours
-        except (sqlite3.DatabaseError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError, ValueError, TypeError, ArithmeticError) as error:
+            # The last three where a row holds nonsense: counting does not end for that.
             text = f"old sessions and free room could not be seen to: {reason_of(error)}"
             self.give(NewEvent(datetime.now(UTC), None, "store", text))
         self._chore, self._chores_due = None, monotonic() + HOUSEKEEPING_S

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 
 import pytest
 from click.testing import CliRunner, Result
@@ -252,3 +253,24 @@ def test_no_session_goes_for_a_value_that_cannot_be_read(fed: FedDevice, column:
                 assert connection.execute("SELECT count(*) FROM sessions").fetchone()[0] == 1
         finally:
             put(fed, "sessions", column, before)
+
+
+@pytest.mark.parametrize("column", ["since_start_s", "at", "steady_since", "doubted_until_s"])
+def test_a_reading_of_the_clock_that_cannot_be_read_ends_nothing(tmp_path: Path, column: str) -> None:
+    clock = Reading(datetime(2030, 1, 1, tzinfo=UTC), True, 1000.0, "this start")
+    with Store(tmp_path, 10, clock=lambda: clock) as store:
+        session = store.start_session(NEW)
+        assert store.flush(LIMIT_S)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute(
+            "REPLACE INTO clock VALUES (1, 'this start', 900, '2030-01-01T00:00:00+00:00', "
+            "'2030-01-01T00:00:00+00:00', 0)"
+        )
+        nonsense = 9e999 if column.endswith("_s") else "9999-12-31T23:59:59+00:00"
+        connection.execute(f"UPDATE clock SET {column} = ?", (nonsense,))
+    with Store(tmp_path, 10, clock=lambda: clock) as store:
+        store.end_session(session.id, "stopped")
+        store.add_event("note", "it goes on")
+        sleep(0.5)  # the store's chores are done when it is idle
+        assert store.flush(LIMIT_S)
+        assert not store.failed

@@ -88,14 +88,17 @@ def killed_and_copied(folder: Path) -> None:
 
 
 def of_an_earlier_version(folder: Path) -> None:
-    fill(folder)
-    with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
-        for statements in schema.STEPS[1:]:
-            for statement in statements:
-                words = statement.split()
-                if words[:2] == ["ALTER", "TABLE"]:
-                    connection.execute(f"ALTER TABLE {words[2]} DROP COLUMN {words[5]}")
-        connection.execute("PRAGMA user_version = 1")
+    fill(folder / "now")
+    with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as connection:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        schema.migrate(connection, schema.STEPS[:1])
+        connection.execute("ATTACH ? AS now", (str(folder / "now" / FILE_NAME),))
+        for table in ("sessions", "cells", "crops", "events"):
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+        connection.execute("DETACH now")
+        connection.execute("PRAGMA journal_mode = WAL")
+    shutil.rmtree(folder / "now")
 
 
 @needs_mount
