@@ -1,7 +1,8 @@
 """A camera on the network, by its address: RTSP, or MJPEG or other video over HTTP.
 
 ``rtsp://USER:PASSWORD@HOST/PATH`` and the like. No message and no frame shows the user, the password, or
-the part of an address in which cameras take them. Of https, the certificate is not checked.
+the part of an address in which cameras take them. Of https, the certificate is not checked. FFmpeg reads it
+through a `Gate`, which reaches no other host.
 """
 
 import errno
@@ -14,12 +15,16 @@ from urllib.parse import urlsplit
 import cv2
 
 from edge.cameras.capture import CaptureCamera, sends_jpeg
+from edge.cameras.gate import PORTS, Gate
 from edge.cameras.live import Limits
 from hematovision.errors import CameraError, NoCameraError, SettingError
-from hematovision.images import shown_path
+from hematovision.images import MAX_PIXELS, shown_path
 
-# Over UDP, FFmpeg's first choice, packets get lost and pictures come torn, which nothing tells.
+# Over UDP, FFmpeg's first choice, packets get lost and pictures come torn, which nothing tells. (That the
+# variable is there is enough for TCP; OpenCV's wheels were seen to take no other option from it.)
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+# What FFmpeg opens is on this machine.
+os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), "127.0.0.1"]))
 
 # FFmpeg's waits end before ours do, so that the error says which it was; so does asking the server why. They
 # cannot be interrupted: that for a picture ends within what `UNATTENDED` gives for closing.
@@ -28,7 +33,6 @@ _OPEN_SHARE, _ASK_SHARE, _FRAME_SHARE = 0.6, 0.15, 0.7
 # A machine that is off, or not on this network: not one that is there and refuses what it is asked for.
 _NOBODY_THERE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 
-_PORTS = {"rtsp": 554, "http": 80, "https": 443}
 _QUESTIONS = {
     "http": "GET {target} HTTP/1.0\r\nHost: {host}\r\n\r\n",
     "rtsp": "DESCRIBE {target} RTSP/1.0\r\nCSeq: 1\r\n\r\n",
@@ -42,6 +46,8 @@ class NetworkCamera(CaptureCamera):
     advice = "check the camera and the network"
     ended = "the stream ended"
     video = True
+
+    _gate: Gate | None = None
 
     def __init__(self, address: str, um_per_pixel: float, limits: Limits | None = None) -> None:
         scheme = address.partition(":")[0]
@@ -60,8 +66,8 @@ class NetworkCamera(CaptureCamera):
                 f"the address of the {scheme} camera names no host; write {scheme}://HOST/PATH"
             )
         super().__init__(shown_address(address), um_per_pixel, limits)
-        self._address = address
-        self._scheme, self._host, self._port = scheme, host, port or _PORTS[scheme]
+        self._parts = parts
+        self._scheme, self._host, self._port = scheme, host, port or PORTS[scheme]
         self._place = f"{self._host}:{self._port}"
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         self._target = f"rtsp://{host}:{self._port}{target}" if scheme == "rtsp" else target or "/"
@@ -72,8 +78,9 @@ class NetworkCamera(CaptureCamera):
 
     def _connect(self) -> None:
         start, limit = monotonic(), self._limits.open_s * _OPEN_SHARE
+        self._gate = Gate(self._parts, max(self._limits.open_s, self._limits.frame_s))
         capture = self._capture = cv2.VideoCapture(
-            self._address,
+            self._gate.address,
             cv2.CAP_FFMPEG,
             [
                 *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(1000 * limit)),
@@ -83,13 +90,37 @@ class NetworkCamera(CaptureCamera):
             ],
         )
         if not capture.isOpened():
+            if self._gate.refused is not None:
+                raise CameraError(f"{self.name}: {self._gate.refused}")
             late = monotonic() - start >= limit
             with self._reach() as connection:
                 why = f"no video within {limit:g} s; {self.advice}" if late else self._ask_why(connection)
             raise CameraError(f"{self.name}: {why}")
+        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if width * height > MAX_PIXELS:
+            raise CameraError(
+                f"{self.name}: sends pictures of {width:.0f}x{height:.0f}, more than "
+                f"{MAX_PIXELS // 1_000_000} megapixels; set the camera to fewer"
+            )
         if sends_jpeg(capture):
             capture.set(cv2.CAP_PROP_FORMAT, -1)  # as it was sent
         self._good_at = monotonic()
+
+    def _wait(self, capture: cv2.VideoCapture) -> bool:
+        assert self._gate is not None
+        came = super()._wait(capture)
+        if came:
+            self._gate.picture_came()
+        elif self._gate.refused is not None:
+            raise CameraError(f"{self.name}: {self._gate.refused}")
+        return came
+
+    def _disconnect(self) -> None:
+        # First, so that FFmpeg waits for nothing.
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
+        super()._disconnect()
 
     def _reach(self) -> socket.socket:
         """A connection to the server. OpenCV only says that nothing opened: is there anybody?"""
