@@ -30,7 +30,7 @@ from edge.runtime import default_threads
 from edge.scale import ScaleWatch
 from edge.stills import name_frames
 from hematovision.errors import CameraError, ImageError
-from hematovision.terminal.interrupts import finishing_what_is_begun
+from hematovision.terminal.interrupts import finishing_what_is_begun, up_to
 from hematovision.terminal.progress import Progress
 
 _OUTPUTS: dict[str, type[Output]] = {"table": CellTable, "jsonl": JsonLines, "csv": CsvRows}
@@ -103,10 +103,8 @@ def classify(
             try:
                 with camera:
                     notice(remark := camera.remark)
-                    for result in name_frames(camera, classifier, single, empty):
+                    for result in up_to(interrupted, name_frames(camera, classifier, single, empty)):
                         progress.at("Classifying", looked_at + failed + 1, expected)
-                        if interrupted():
-                            break
                         if isinstance(result, LostFrame):
                             fail(result.source, _number(camera, result), result.error)
                             continue

@@ -16,7 +16,7 @@ from edge.phantom_score import PhantomScore
 from edge.pipeline import LiveLine, Pipeline, SeenFrame, live_threads
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import CameraError
-from hematovision.terminal.interrupts import finishing_what_is_begun
+from hematovision.terminal.interrupts import finishing_what_is_begun, up_to
 
 if TYPE_CHECKING:
     from edge.differential import Differential
@@ -53,9 +53,7 @@ def demo(model: str | None, runtime: str | None, out: str | None, timing: bool) 
         console=console, transient=True, get_renderable=lambda: Group(tally.table(), *pipeline.notes())
     )
     with finishing_what_is_begun() as interrupted, pipeline, display:
-        for result in pipeline.results():
-            if interrupted():
-                break
+        for result in up_to(interrupted, pipeline.results()):
             if isinstance(result, LostFrame):
                 raise CameraError(result.error)
             tally.add(result)

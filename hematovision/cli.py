@@ -66,7 +66,8 @@ class _RootGroup(LazyGroup):
             if isinstance(error, click.Abort) and not isinstance(error.__context__, KeyboardInterrupt):
                 raise  # an answer
             # A terminal has shown ^C, and the cursor is behind it.
-            click.echo(f"{chr(10) * sys.stderr.isatty()}Stopped by Ctrl-C.", err=True)
+            line_break = "\n" if sys.stderr.isatty() else ""
+            click.echo(f"{line_break}Stopped by Ctrl-C.", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None
         except HematoVisionError as error:
             before = error.__context__

@@ -1,9 +1,12 @@
 """Ctrl-C where what was done until then is kept."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
 
 #: What a command ends with that Ctrl-C ended: 128 and the signal's number, as a shell has it.
 INTERRUPTED = 130
@@ -28,3 +31,11 @@ def finishing_what_is_begun() -> Iterator[Callable[[], bool]]:
         yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def up_to(stop: Callable[[], bool], items: Iterable[_Item]) -> Iterator[_Item]:
+    """Items until one is to stop; what was being made then is still given."""
+    for item in items:
+        yield item
+        if stop():
+            return
