@@ -8,7 +8,7 @@ from hematovision.errors import MissingPartError
 
 
 def alone() -> list[str]:
-    """What a command is begun with that mounts for itself alone.
+    """Return what a command is begun with that mounts for itself alone.
 
     Raises:
         MissingPartError: there is no such program.
@@ -20,7 +20,7 @@ def alone() -> list[str]:
 
 
 def may_mount() -> bool:
-    """Whether a disk can be mounted here."""
+    """Return whether a disk can be mounted here."""
     try:
         tried = subprocess.run(  # noqa: S603
             [*alone(), "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False

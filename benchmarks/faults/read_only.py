@@ -35,7 +35,7 @@ _LOOK_S = 0.02
 
 @dataclass(frozen=True)
 class Worn:
-    """What came of a card that became read-only.
+    """The outcome of a card that became read-only.
 
     ``noticed_s``: until ``/healthz`` said 503, None where it never did. ``reported``: cells reported as
     stored; ``not_stored``: that were said to be lost, or still waited. ``pages``: cells that the running
@@ -52,7 +52,7 @@ class Worn:
 
     @property
     def passed(self) -> bool:
-        """Whether every cell reported as stored could still be read, and it was said that no more were."""
+        """Return whether every cell reported as stored was read, and it was said that no more are."""
         read = [self.pages, *self.left.values()]
         return not self.failures and self.noticed_s is not None and 0 < self.reported <= min(read)
 

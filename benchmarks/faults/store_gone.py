@@ -51,7 +51,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Gone:
-    """What came of a file that went away.
+    """The outcome of a file that went away.
 
     ``noticed_s``: until ``/healthz`` said 503 with a reason, None where it never did. ``early``: cells that
     were reported as stored while nothing was in its place. ``reported``: as stored, in all; ``found``: of
@@ -67,7 +67,7 @@ class Gone:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost silently, and something was there to lose."""
+        """Return whether nothing was lost silently, and something was there to lose."""
         return (
             self.noticed_s is not None and not self.early and 0 < self.reported <= self.found and self.went_on
         )
@@ -89,7 +89,7 @@ def _mount(folder: Path) -> None:
 
 
 def _behind(disk: Path) -> Path:
-    """What is mounted there."""
+    """Return what is mounted there."""
     return disk.with_name("behind")
 
 
@@ -200,7 +200,7 @@ def _stored(page: Page) -> int:
 
 
 def _found(folder: Path, way: Way) -> int:
-    """How many cells the files have that may be known to a person: at the path, beside it, or as was said."""
+    """Return how many cells there are in the file at the path, beside it, or on the disk that is away."""
     places = [folder / FILE_NAME, *folder.glob(f"{FILE_NAME}.replaced-*")]
     if way.mounted:
         places.append(_behind(folder.parent) / folder.name / FILE_NAME)

@@ -20,12 +20,12 @@ LABELS = frozenset((*CLASS_NAMES, UNCLASSIFIED))
 
 
 def decode_text(data: bytes) -> str:
-    """A text of the file; what is not UTF-8 in it comes as surrogates, which no text of ours has."""
+    """Return a text of the file; what is not UTF-8 in it comes as surrogates, which no text of ours has."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def is_time(value: object) -> bool:
-    """Whether it is a moment, with its distance to UTC."""
+    """Return whether it is a moment, with its distance to UTC."""
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else None
         # Near the first and the last year there is no local time.
@@ -35,7 +35,7 @@ def is_time(value: object) -> bool:
 
 
 def session_of(row: sqlite3.Row) -> Session:
-    """A row of the table."""
+    """Return the session that a row of the table holds."""
     values = _Values(row)
     notice = values.optional_text("notice")
     if notice is not None and notice not in NOTICES:
@@ -67,7 +67,7 @@ def session_of(row: sqlite3.Row) -> Session:
 
 
 def cell_of(row: sqlite3.Row) -> StoredCell:
-    """A row of the table."""
+    """Return the cell that a row of the table holds."""
     values = _Values(row)
     x_um, y_um = values.number("x_um"), values.number("y_um")
     return StoredCell(
@@ -89,7 +89,7 @@ def cell_of(row: sqlite3.Row) -> StoredCell:
 
 
 def correction_of(row: sqlite3.Row) -> Correction:
-    """A row of the table."""
+    """Return the correction that a row of the table holds."""
     values = _Values(row)
     return Correction(
         cell_id=row["cell_id"],
@@ -102,7 +102,7 @@ def correction_of(row: sqlite3.Row) -> Correction:
 
 
 def event_of(row: sqlite3.Row) -> Event:
-    """A row of the table."""
+    """Return the event that a row of the table holds."""
     values = _Values(row)
     return Event(
         id=row["id"],
@@ -126,7 +126,7 @@ class _Values:
         self.unreadable.append(field)
 
     def text(self, field: str) -> str:
-        """A text, as far as it is one."""
+        """Return a text, as far as it is one."""
         value = self._row[field]
         if isinstance(value, str):
             if value.isascii():
@@ -140,11 +140,11 @@ class _Values:
         return shown
 
     def optional_text(self, field: str) -> str | None:
-        """A text, or None where there is none."""
+        """Return a text, or None where there is none."""
         return None if self._row[field] is None else self.text(field)
 
     def time(self, field: str) -> datetime | None:
-        """A moment, with its distance to UTC."""
+        """Return a moment, with its distance to UTC."""
         value = self._row[field]
         if is_time(value):
             return datetime.fromisoformat(value)
@@ -152,7 +152,7 @@ class _Values:
         return None
 
     def number(self, field: str) -> float | None:
-        """A finite number."""
+        """Return a finite number."""
         value = self._row[field]
         if isinstance(value, int | float) and math.isfinite(value):
             return value
@@ -160,7 +160,7 @@ class _Values:
         return None
 
     def positive(self, field: str) -> float | None:
-        """A finite number above 0."""
+        """Return a finite number above 0."""
         value = self.number(field)
         if value is None or value > 0:
             return value
@@ -168,7 +168,7 @@ class _Values:
         return None
 
     def whole(self, field: str) -> int:
-        """A whole number from 0 on; -1 where it is none."""
+        """Return a whole number from 0 on; -1 where it is none."""
         value = self._row[field]
         if isinstance(value, int) and value >= 0:
             return value
@@ -176,7 +176,7 @@ class _Values:
         return -1
 
     def label(self, field: str) -> str | None:
-        """A class of cells, or unclassified."""
+        """Return a class of cells, or unclassified."""
         value = self._row[field]
         if isinstance(value, str) and value in LABELS:
             return value
@@ -184,7 +184,7 @@ class _Values:
         return None
 
     def probabilities(self, field: str) -> tuple[float, ...] | None:
-        """Of each class, from 0 to 1."""
+        """Return the probability of each class, from 0 to 1."""
         values = _json(self._row[field])
         if (
             isinstance(values, list)
@@ -196,7 +196,7 @@ class _Values:
         return None
 
     def settings(self, field: str) -> Mapping[str, Any]:
-        """What a count depends on; what was measured of its model only where that can be read too."""
+        """Return what a count depends on; what was measured of its model only where that can be read too."""
         values = _json(self._row[field])
         if not isinstance(values, dict):
             self.cannot_read(field)
@@ -208,7 +208,7 @@ class _Values:
 
 
 def _json(text: object) -> Any:
-    """What a text holds as JSON; None where it is none, or holds what JSON does not have."""
+    """Return what a text holds as JSON; None where it is none, or holds what JSON does not have."""
     try:
         value = json.loads(text) if isinstance(text, str) else None
         # Writing it finds infinite numbers and texts that are none.
@@ -219,13 +219,13 @@ def _json(text: object) -> Any:
 
 
 def _is_accuracy(accuracy: object) -> bool:
-    """Whether it is what a manifest has of how often its model was right; see `edge.differential`."""
+    """Return whether it is what a manifest has of how often its model was right; see `edge.differential`."""
     sets = accuracy.get("sets", []) if isinstance(accuracy, dict) else None
     return isinstance(sets, list) and all(_is_measured(one) for one in sets)
 
 
 def _is_measured(one: object) -> bool:
-    """Whether it is what was measured on one set of images."""
+    """Return whether it is what was measured on one set of images."""
     if not isinstance(one, dict) or not isinstance(one.get("name"), str):
         return False
     if not all(_is_number(one.get(key)) for key in ("cells", "originals", "accuracy", "low", "high")):

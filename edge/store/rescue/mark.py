@@ -1,4 +1,4 @@
-"""What was reported as stored, noted outside of the database: so it is noticed when the file has less.
+"""Note what was reported as stored outside of the database, so that it is noticed when the file has less.
 
 SQLite takes a write-ahead log that is missing or damaged for one that ends earlier, without a word, and the
 cells in it are gone. This note of the last ids is written after each commit, over itself and without a sync:
@@ -34,7 +34,7 @@ class Mark:
 
     @property
     def exists(self) -> bool:
-        """Whether there is one: a store of ours was here."""
+        """Return whether there is one: a store of ours was here."""
         return bool(self.last)
 
     def note(self, last: Mapping[str, int]) -> None:

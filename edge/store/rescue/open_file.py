@@ -1,4 +1,4 @@
-"""The file as the writer has it open: it is noticed that it went away, and what it holds is put back."""
+"""Have the file open to be written, notice that it went away, and put back what it holds."""
 
 import os
 import sqlite3
@@ -188,13 +188,13 @@ class OpenFile:
             ) from error
 
     def _on_same_disk(self) -> bool:
-        """Whether the folder, or what is left of the path to it, is on the disk that the file was on."""
+        """Return whether the folder, or what is left of its path, is on the disk that the file was on."""
         there = next((one for one in (self._folder, *self._folder.absolute().parents) if one.exists()), None)
         return there is not None and there.stat().st_dev == self._disk
 
 
 def _identity(file: Path) -> _Identity | None:
-    """What a path leads to; None where that is nothing."""
+    """Return what a path leads to; None where that is nothing."""
     try:
         status = file.stat()
     except OSError:
@@ -203,7 +203,7 @@ def _identity(file: Path) -> _Identity | None:
 
 
 def _look(file: Path) -> tuple[int, int, int, int] | None:
-    """Its identity, and what changes while it is being copied."""
+    """Return its identity, and what changes while it is being copied."""
     try:
         status = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The rows of a damaged file: taken from its pages one by one, whatever has become of what leads to them.
+"""Read the rows of a damaged file from its pages one by one, whatever has become of what leads to them.
 
 SQLite reads a table from its root, and what lies behind a damaged page is lost to it. Here every leaf page of
 a table is read for itself, as https://www.sqlite.org/fileformat2.html describes it.
@@ -61,9 +61,9 @@ class Pages:
         self._file.close()
 
     def leaves(self) -> Iterator[list[tuple[int, list[Value]]]]:
-        """The rows of each leaf page of a table, with their row ids; what is not UTF-8 in a text is escaped.
+        """Return the rows of each leaf page of a table, with their row ids.
 
-        Free pages are left out: their rows were deleted. A row that cannot be read is left out too.
+        What is not UTF-8 in a text is escaped. Free pages are left out: their rows were deleted. A row that cannot be read is left out too.
         """
         for number in range(1, self._count + 1):
             if not self._is_free(number):
@@ -85,7 +85,7 @@ class Pages:
             return b""  # a bad block
 
     def _is_free(self, number: int) -> bool:
-        """Whether the map of pages says so; a file that gives room back to the disk has one."""
+        """Return whether the map of pages says so; a file that gives room back to the disk has one."""
         a_map = (self._size - self._reserved) // 5 + 1  # one page of it, and those that it maps
         place, offset = divmod(number - 2, a_map)
         if number < 3 or offset == 0:
@@ -159,7 +159,7 @@ class Pages:
 
 
 def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
-    """The log's own, carried on from what lies before."""
+    """Return the log's own checksum, carried on from what lies before."""
     one, two = sums
     numbers = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
     for first, second in zip(numbers, numbers, strict=True):
@@ -169,7 +169,7 @@ def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of up to nine bytes, and where the next begins."""
+    """Return a number of up to nine bytes, and where the next begins."""
     value = 0
     for index in range(8):
         byte = data[at + index]
@@ -180,7 +180,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _values(payload: bytes) -> list[Value]:
-    """The values of a record."""
+    """Return the values of a record."""
     size, at = _varint(payload, 0)
     if size > len(payload):
         raise ValueError

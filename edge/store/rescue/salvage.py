@@ -1,4 +1,4 @@
-"""A damaged file is found when the device starts; what can be read of it goes on in a new one."""
+"""Find damage when the device starts, and go on with what can be read in a new file."""
 
 import os
 import sqlite3
@@ -37,6 +37,7 @@ _HEADING = "*** in database main ***"
 #: Told before what may take long: what it is, and for how many seconds at most.
 Slow = Callable[[str, float], None]
 
+# The reading of the clock is begun anew: ages are judged later for that, never earlier.
 _ROWS = ("sessions", "cells", "crops", "corrections", "events", "messages")
 _BATCH = 500
 
@@ -87,7 +88,7 @@ def open_whole(folder: Path, slow: Slow = lambda _what, _seconds: None) -> Opene
 
 
 def find_damage(connection: sqlite3.Connection, whole: bool = True) -> str | None:
-    """What SQLite finds wrong with a file, in a line; None where it is sound.
+    """Return what SQLite finds wrong with a file, in a line; None where it is sound.
 
     ``whole``: every page is looked at; else crops are left out.
 
@@ -109,13 +110,13 @@ def find_damage(connection: sqlite3.Connection, whole: bool = True) -> str | Non
 
 
 def last_ids(connection: sqlite3.Connection) -> dict[str, int]:
-    """The last id that each table has given."""
+    """Return the last id that each table has given."""
     rows = connection.execute("SELECT name, seq FROM sqlite_sequence WHERE typeof(seq) = 'integer'")
     return {row[0]: row[1] for row in rows if row[0] in TABLES}
 
 
 def find_missing(connection: sqlite3.Connection, mark: Mark) -> str | None:
-    """What a file lacks of what was reported as stored, in a line; None where it lacks nothing."""
+    """Return what a file lacks of what was reported as stored, in a line; None where it lacks nothing."""
     last = last_ids(connection)
     missing = {table: mark.last.get(table, 0) - last.get(table, 0) for table in TABLES}
     lost = ", ".join(f"{number} {table}" for table, number in missing.items() if number > 0)
@@ -128,7 +129,7 @@ def find_missing(connection: sqlite3.Connection, mark: Mark) -> str | None:
 
 
 def _look(path: Path, mark: Mark) -> str | None:
-    """What is wrong with a file that SQLite reads, before it is written to; None where nothing is."""
+    """Return what is wrong with a file that SQLite reads, before it is written to; None where nothing is."""
     try:
         with closing(connect(path, "ro", BUSY_S)) as connection:
             damage = find_damage(connection, mark.look_closely or path.stat().st_size <= WHOLE_BYTES)
@@ -201,21 +202,21 @@ class _Table:
     columns: Sequence[tuple[str, str, bool]]
 
     def suits(self, values: Sequence[Value]) -> bool:
-        """Whether a row may be one of this table; an earlier version's has fewer columns."""
+        """Return whether a row may be one of this table; an earlier version's has fewer columns."""
         return self._has_place(values) and all(map(_suits, values, self.columns))
 
     def nearly_suits(self, values: Sequence[Value]) -> bool:
-        """Whether it is a row of this table with something wrong in it."""
+        """Return whether it is a row of this table with something wrong in it."""
         right = sum(map(_suits, values, self.columns))
         return self._has_place(values) and 2 * right > len(values)
 
     @staticmethod
     def whole(row_id: int, values: Sequence[Value]) -> list[Value]:
-        """The values of a row that suits; its id stands beside them."""
+        """Return the values of a row that suits; its id stands beside them."""
         return [row_id, *values[1:]]
 
     def mended(self, row_id: int, values: Sequence[Value]) -> list[Value]:
-        """The values, those of a wrong type as ones that are told as unreadable when they are read."""
+        """Return the values, those of a wrong type as ones that are told as unreadable when they are read."""
         return [
             row_id if index == 0 else value if _suits(value, column) else _UNREADABLE[column[1]]
             for index, (value, column) in enumerate(zip(values, self.columns, strict=False))
