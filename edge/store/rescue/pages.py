@@ -63,7 +63,8 @@ class Pages:
     def leaves(self) -> Iterator[list[tuple[int, list[Value]]]]:
         """Return the rows of each leaf page of a table, with their row ids.
 
-        What is not UTF-8 in a text is escaped. Free pages are left out: their rows were deleted. A row that cannot be read is left out too.
+        What is not UTF-8 in a text is escaped. Free pages are left out: their rows were
+        deleted. A row that cannot be read is left out too.
         """
         for number in range(1, self._count + 1):
             if not self._is_free(number):
