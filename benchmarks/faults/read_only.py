@@ -72,7 +72,8 @@ def measure_read_only() -> Worn:
         tried = subprocess.run(  # noqa: S603
             [*alone(), "sh", "-c", mount, "sh", str(image), str(disk)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if tried.returncode:
@@ -83,12 +84,13 @@ def measure_read_only() -> Worn:
         ended = subprocess.run(  # noqa: S603
             [*alone(), "sh", "-c", f'{mount} && shift 2 && exec "$@"', "sh", str(image), str(disk), *python],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if ended.returncode:
             raise HematoVisionError(f"the trial failed: {ended.stderr.strip()[-500:]}")
-        result = json.loads(answer.read_text())
+        result = json.loads(answer.read_text(encoding="utf-8"))
     return Worn(**result | {"failures": tuple(result["failures"])})
 
 
@@ -104,7 +106,7 @@ def make_disk(image: Path) -> None:
 
 def wear_out(disk: str, answer: str) -> None:
     """Count on a mounted disk, and wear it out; arguments as text."""
-    Path(answer).write_text(json.dumps(asdict(_wear_out(Path(disk)))))
+    Path(answer).write_text(json.dumps(asdict(_wear_out(Path(disk)))), encoding="utf-8")
 
 
 def _wear_out(disk: Path) -> Worn:
@@ -151,7 +153,7 @@ def _fail(disk: Path) -> None:
     lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
     fields = next(line.split() for line in lines if line.split()[4] == str(disk))
     device = Path(fields[fields.index("-") + 2]).name
-    Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("1")
+    Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("1", encoding="utf-8")
 
 
 def _wait_for_cells(page: Page) -> None:
@@ -179,7 +181,9 @@ def _exported(folder: Path, failures: list[str]) -> int:
             ["export", "1", "--format", "crops", "--out", str(crops)],
         ):
             command = [sys.executable, "-m", "hematovision", "sessions", *arguments, "--folder", str(folder)]
-            ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+            ended = subprocess.run(  # noqa: S603
+                command, capture_output=True, encoding="utf-8", errors="replace", check=False
+            )
             if ended.returncode:
                 failures.append(f"sessions {' '.join(arguments[:2])}: {ended.stderr.strip()[-300:]}")
                 return 0

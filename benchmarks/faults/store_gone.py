@@ -134,7 +134,9 @@ def measure_store_gone(place: Path, ways: Sequence[Way] = WAYS) -> list[Gone]:
 
 def lose_mounted(place: str, answer: str) -> None:
     """Do so where disks may be mounted; arguments as text."""
-    Path(answer).write_text(json.dumps([asdict(one) for one in measure_store_gone(Path(place))]))
+    Path(answer).write_text(
+        json.dumps([asdict(one) for one in measure_store_gone(Path(place))]), encoding="utf-8"
+    )
 
 
 def _lose(folder: Path, way: Way) -> Gone:
@@ -226,10 +228,12 @@ def store_gone() -> None:
         if may_mount():
             answer = Path(place) / "answer"
             python = [sys.executable, "-c", _CHILD, place, str(answer)]
-            ended = subprocess.run([*alone(), *python], capture_output=True, text=True, check=False)  # noqa: S603
+            ended = subprocess.run(  # noqa: S603
+                [*alone(), *python], capture_output=True, encoding="utf-8", errors="replace", check=False
+            )
             if ended.returncode:
                 raise HematoVisionError(f"the trial failed: {ended.stderr.strip()[-500:]}")
-            results = [Gone(**one) for one in json.loads(answer.read_text())]
+            results = [Gone(**one) for one in json.loads(answer.read_text(encoding="utf-8"))]
         else:
             console.print("No disk can be mounted here: the ways with a disk are left out; run this as root.")
             results = measure_store_gone(Path(place), [way for way in WAYS if not way.mounted])

@@ -41,7 +41,7 @@ def read_clock() -> Reading:
 
 def _start() -> str:
     try:
-        return _START.read_text().strip()
+        return _START.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 
