@@ -52,7 +52,8 @@ def list_sessions(folder: Path, limit: int, form: str) -> None:
         table = Table()
         for heading in ("Session", "Cells"):
             table.add_column(heading, justify="right")
-        for heading in ("Sample", "Operator", "Started", "Ended", "Because", "To be deleted"):
+        going = ("To be deleted",) if any(one.going for one in found) else ()
+        for heading in ("Sample", "Operator", "Started", "Ended", "Because", *going):
             table.add_column(heading, overflow="fold")
         for one in found:
             texts = (
@@ -61,7 +62,7 @@ def list_sessions(folder: Path, limit: int, form: str) -> None:
                 _local(one.started_at),
                 _end(one),
                 one.ended_because or "",
-                one.going,
+                *([one.going] if going else []),
             )
             # As Text: a name may hold what rich takes for markup.
             table.add_row(
