@@ -43,7 +43,7 @@ def load_tried(model: ModelFile, runtime: str, threads: int | None) -> LoadedMod
 
     Raises:
         ModelFileError: the model crashes the runtime or does not end; or as `load_interpreter`, which also
-            raises the other errors.
+            raises the other errors. As there, the message does not name the file.
     """
     _, name, version = find_runtime(runtime)
     key = f"{model.model_hash} {name} {version} {platform.machine()}"
@@ -54,7 +54,7 @@ def load_tried(model: ModelFile, runtime: str, threads: int | None) -> LoadedMod
     _tried[key] = ending
     if ending != _LOADED:
         raise ModelFileError(
-            f"{shown_path(model.path)}: crashes {name} {version} ({signal.Signals(ending).name}); give "
+            f"crashes {name} {version} ({signal.Signals(ending).name}); give "
             f"another model, or remove {shown_path(_place() / _FILE)} to have it tried again"
         )
     return load_interpreter(model.flatbuffer, name, threads)
@@ -67,8 +67,7 @@ def _try(model: ModelFile, name: str, version: str, threads: int | None) -> int:
         run_in_child(__name__, asked + b"\n" + model.flatbuffer, _LIMITS)
     except OSError as error:
         raise ModelFileError(
-            f"{shown_path(model.path)}: no process to try it in ({error.strerror}); "
-            "free memory and start again"
+            f"no process to try it in ({error.strerror}); free memory and start again"
         ) from error
     except ChildError as error:
         if error.ending is ChildEnding.KILLED and error.signal in _CRASHES:
@@ -78,9 +77,7 @@ def _try(model: ModelFile, name: str, version: str, threads: int | None) -> int:
             ChildEnding.OUT_OF_MEMORY: f"takes more than {_LIMITS.memory_bytes >> 20} MiB of memory",
         }
         reason = reasons.get(error.ending, f"could not be tried ({error})")
-        raise ModelFileError(
-            f"{shown_path(model.path)}: {reason} on {name} {version}; give another model"
-        ) from error
+        raise ModelFileError(f"{reason} on {name} {version}; give another model") from error
     return _LOADED
 
 
