@@ -11,6 +11,9 @@ _FAULTS = {
     "clock": LazyCommand(
         "benchmarks.faults.clock", "clock", "A clock that is behind, ahead or jumps, and what is deleted."
     ),
+    "decode": LazyCommand(
+        "benchmarks.faults.decode", "decode", "Pictures that take long or much memory to decode."
+    ),
     "full-disk": LazyCommand(
         "benchmarks.faults.full_disk", "full_disk", "A disk that fills up, and is cleared."
     ),

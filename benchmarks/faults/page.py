@@ -57,6 +57,18 @@ class Page:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="utf-8").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def children_mib(self) -> float:
+        """Resident memory of all processes that it started."""
+        total = 0
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (place / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it ended meanwhile
+                continue
+            if int(fields[1]) == self.process.pid:
+                total += int(fields[21])
+        return total * os.sysconf("SC_PAGE_SIZE") / 2**20
+
     def peak_mib(self) -> float:
         """The most that it ever had."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()

@@ -16,12 +16,25 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 
 import click
-import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.faults.page import HERE, Page, page_running
+from benchmarks.faults.page import page_running
+from benchmarks.faults.upload_requests import (
+    BOUNDARY,
+    END,
+    FORM,
+    Upload,
+    chunk,
+    form,
+    many_scans,
+    one_color,
+    picture,
+    png,
+    saved,
+    send,
+    whole,
+)
 from edge.web.uploads import MAX_UPLOAD_PIXELS
 from hematovision.terminal.progress import Progress
 
@@ -31,20 +44,8 @@ MOST_MEMORY_MIB = 400.0
 #: An answer takes no longer, in seconds.
 MOST_S = 20.0
 
-_PATH = "/api/v1/classify"
 _LIMIT = 20_000_000
 _SIDE = isqrt(MAX_UPLOAD_PIXELS)  # the largest picture that is looked at
-_BOUNDARY = "0123456789"
-_FORM = f"multipart/form-data; boundary={_BOUNDARY}"
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A request: what is wrong with it, its headers, and its body in pieces."""
-
-    kind: str
-    headers: dict[str, str]
-    pieces: Callable[[], Iterator[bytes]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def measure_uploads(count: int = 200, seed: int = 1) -> Harm:
         frames, before = page.status()["frames"], page.memory_mib()
         for upload in islice(hostile(seed), count):
             started = monotonic()
-            answers[upload.kind, _send(page, upload)] += 1
+            answers[upload.kind, send(page, upload, MOST_S)] += 1
             slowest = max(slowest, monotonic() - started)
         try:
             alive = page.get("/healthz")[0] == 200
@@ -107,80 +108,6 @@ def hostile(seed: int) -> Iterator[Upload]:
     rng = random.Random(seed)
     for make in cycle(_KINDS):
         yield make(rng)
-
-
-def _send(page: Page, upload: Upload) -> int:
-    """The status that an upload is answered with; 0 where no answer came."""
-    connection = http.client.HTTPConnection(HERE, page.port, timeout=MOST_S)
-    try:
-        connection.putrequest("POST", _PATH)
-        for name, value in (upload.headers | {"Authorization": f"Bearer {page.token}"}).items():
-            connection.putheader(name, value)
-        connection.endheaders()
-        try:
-            for piece in upload.pieces():
-                connection.send(piece)
-        except ConnectionError:
-            pass  # refused while it was sent: the answer is there
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
-
-
-# Forms
-
-
-def _form(kind: str, data: bytes, name: str = "cell.png", fields: dict[str, str] | None = None) -> Upload:
-    """A form as a browser sends it, whatever is in its file."""
-    head = (
-        f'Content-Disposition: form-data; name="image"; filename="{name}"\r\nContent-Type: image/png\r\n\r\n'
-    )
-    parts = [head.encode("utf-8", "surrogateescape") + data]
-    parts += [
-        f'Content-Disposition: form-data; name="{key}"\r\n\r\n{text}'.encode()
-        for key, text in (fields or {}).items()
-    ]
-    return _whole(kind, b"".join(b"--%b\r\n%b\r\n" % (_BOUNDARY.encode(), part) for part in parts) + _END)
-
-
-_END = f"--{_BOUNDARY}--\r\n".encode()
-
-
-def _whole(kind: str, body: bytes, content_type: str = _FORM) -> Upload:
-    headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
-    return Upload(kind, headers, lambda: iter((body,)))
-
-
-# Pictures
-
-
-def _picture(rng: random.Random) -> Image.Image:
-    pixels = np.random.default_rng(rng.randrange(1 << 30)).integers(0, 255, (96, 96, 3), np.uint8)
-    return Image.fromarray(pixels)
-
-
-def _saved(image: Image.Image, form: str, **options: object) -> bytes:
-    data = io.BytesIO()
-    image.save(data, form, **options)
-    return data.getvalue()
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def _png(width: int, height: int, *chunks: bytes, depth: int = 8, color: int = 2) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + b"".join(chunks) + _chunk(b"IEND", b"")
-
-
-def _one_color(width: int, height: int, pixel: bytes) -> bytes:
-    """A PNG chunk with all rows of a picture in one colour, a thousandth of its size."""
-    squeeze = zlib.compressobj(9)
-    row = b"\0" + pixel * width
-    return _chunk(b"IDAT", b"".join(squeeze.compress(row) for _ in range(height)) + squeeze.flush())
 
 
 def _tiff(*entries: tuple[int, int, int, int], next_at: int = 0, rest: bytes = b"") -> bytes:
@@ -202,7 +129,7 @@ def _tiff_picture(width: int, height: int, data: bytes, compression: int, next_a
 
 
 def _empty(rng: random.Random) -> Upload:
-    return _form("0 bytes", b"", fields=rng.choice(({}, {"kind": "single"}, {"um_per_pixel": "0.1"})))
+    return form("0 bytes", b"", fields=rng.choice(({}, {"kind": "single"}, {"um_per_pixel": "0.1"})))
 
 
 def _wrong_type(rng: random.Random) -> Upload:
@@ -215,74 +142,67 @@ def _wrong_type(rng: random.Random) -> Upload:
         b"%PDF-1.7\n",
         b"\x7fELF" + bytes(200),
         packed.getvalue(),
-        _saved(_picture(rng), "GIF"),
-        _saved(_picture(rng), "ICO"),
-        _saved(_picture(rng), "PPM"),
+        saved(picture(rng), "GIF"),
+        saved(picture(rng), "ICO"),
+        saved(picture(rng), "PPM"),
         rng.randbytes(5000),
         b"\x89PNG\r\n\x1a\n" + rng.randbytes(3000),
         b"\xff\xd8\xff\xe0" + rng.randbytes(3000),
     )
-    return _form("wrong type", rng.choice(contents))
+    return form("wrong type", rng.choice(contents))
 
 
 def _truncated(rng: random.Random) -> Upload:
-    form = rng.choice(("JPEG", "PNG", "BMP", "TIFF", "WEBP"))
-    data = _saved(_picture(rng), form)
-    return _form("truncated", data[: rng.randrange(1, len(data) - len(data) // 10)])
+    kind = rng.choice(("JPEG", "PNG", "BMP", "TIFF", "WEBP"))
+    data = saved(picture(rng), kind)
+    return form("truncated", data[: rng.randrange(1, len(data) - len(data) // 10)])
 
 
 def _damaged(rng: random.Random) -> Upload:
-    data = bytearray(_saved(_picture(rng), "PNG"))
+    data = bytearray(saved(picture(rng), "PNG"))
     for _ in range(20):
         data[rng.randrange(8, len(data) - 12)] ^= 1 << rng.randrange(8)
-    return _form("damaged", bytes(data))
+    return form("damaged", bytes(data))
 
 
 def _huge(rng: random.Random) -> Upload:
     side = rng.choice((_SIDE + 1, 20_000, 65_500))
     wide = rng.choice((100_000, 2**31 - 1))
-    jpeg = bytearray(_saved(_picture(rng), "JPEG"))
+    jpeg = bytearray(saved(picture(rng), "JPEG"))
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
-    bmp = bytearray(_saved(_picture(rng), "BMP"))
+    bmp = bytearray(saved(picture(rng), "BMP"))
     bmp[18:26] = struct.pack("<ii", wide, wide)
     contents = (
         bytes(jpeg),
         bytes(bmp),
-        _png(wide, wide, _chunk(b"IDAT", zlib.compress(bytes(100)))),
-        _png(wide, 32, _chunk(b"IDAT", zlib.compress(bytes(100)))),
+        png(wide, wide, chunk(b"IDAT", zlib.compress(bytes(100)))),
+        png(wide, 32, chunk(b"IDAT", zlib.compress(bytes(100)))),
         _tiff_picture(wide, wide, bytes(100), 1),
-        _png(1, 1, _one_color(1, 1, b"abc")),
-        _png(0, 0),
+        png(1, 1, one_color(1, 1, b"abc")),
+        png(0, 0),
     )
-    return _form("huge or tiny dimensions", rng.choice(contents))
+    return form("huge or tiny dimensions", rng.choice(contents))
 
 
 def _bomb(rng: random.Random) -> Upload:
     squeezed = zlib.compress(bytes(50_000_000), 9)
     text = b"Comment\0\0" + squeezed
     profile = b"x\0\0" + squeezed
-    pixel = _one_color(64, 64, b"abc")
+    pixel = one_color(64, 64, b"abc")
     contents: tuple[Callable[[], bytes], ...] = (
-        lambda: _many_scans(_SIDE),
-        lambda: _png(20_000, 20_000, _one_color(20_000, 20_000, b"abc")),
-        lambda: _png(_SIDE, _SIDE, _one_color(_SIDE, _SIDE, b"\xd0\x90\xc0")),
-        lambda: _png(_SIDE, _SIDE, _one_color(_SIDE, _SIDE, b"\xd0\0\x90\0\xc0\0"), depth=16),
-        lambda: _png(_SIDE, _SIDE, _one_color(_SIDE, _SIDE, b"\xd0\0\x90\0\xc0\0\xff\0"), depth=16, color=6),
-        lambda: _png(64, 64, _chunk(b"zTXt", text), pixel),
-        lambda: _png(64, 64, _chunk(b"iCCP", profile), pixel),
-        lambda: _png(64, 64, _chunk(b"IDAT", squeezed)),
+        lambda: many_scans(_SIDE),
+        lambda: png(20_000, 20_000, one_color(20_000, 20_000, b"abc")),
+        lambda: png(_SIDE, _SIDE, one_color(_SIDE, _SIDE, b"\xd0\x90\xc0")),
+        lambda: png(_SIDE, _SIDE, one_color(_SIDE, _SIDE, b"\xd0\0\x90\0\xc0\0"), depth=16),
+        lambda: png(_SIDE, _SIDE, one_color(_SIDE, _SIDE, b"\xd0\0\x90\0\xc0\0\xff\0"), depth=16, color=6),
+        lambda: png(64, 64, chunk(b"zTXt", text), pixel),
+        lambda: png(64, 64, chunk(b"iCCP", profile), pixel),
+        lambda: png(64, 64, chunk(b"IDAT", squeezed)),
         lambda: _tiff_picture(64, 64, squeezed, 8),
         lambda: _tiff_picture(_SIDE, _SIDE, zlib.compress(b"\xd0\x90\xc0" * _SIDE**2, 9), 8),
     )
-    return _form("bomb", rng.choice(contents)())
-
-
-def _many_scans(side: int) -> bytes:
-    """A JPEG whose last scan, of some bytes, comes again and again: each takes as long as the picture."""
-    data = _saved(Image.new("RGB", (side, side), (200, 100, 180)), "JPEG", progressive=True)
-    scan = data[data.rindex(b"\xff\xda") : -2]
-    return data[:-2] + scan * 100_000 + data[-2:]
+    return form("bomb", rng.choice(contents)())
 
 
 def _directories(rng: random.Random) -> Upload:
@@ -296,11 +216,11 @@ def _directories(rng: random.Random) -> Upload:
         _tiff_picture(64, 64, b"".join(pages), 1, next_at=at),
         _tiff((256, 4, 2**32 - 1, 0), (257, 4, 1, 64)),
         _tiff((256, 4, 1, 64), (257, 4, 1, 64), (273, 4, 2**31, 8), (279, 4, 2**31, 8)),
-        _saved(_picture(rng), "TIFF", save_all=True, append_images=[_picture(rng)] * 3),
-        _saved(_picture(rng), "PNG", save_all=True, append_images=[_picture(rng)] * 3),
-        _saved(_picture(rng), "WEBP", save_all=True, append_images=[_picture(rng)] * 3),
+        saved(picture(rng), "TIFF", save_all=True, append_images=[picture(rng)] * 3),
+        saved(picture(rng), "PNG", save_all=True, append_images=[picture(rng)] * 3),
+        saved(picture(rng), "WEBP", save_all=True, append_images=[picture(rng)] * 3),
     )
-    return _form("TIFF directories and animations", rng.choice(contents))
+    return form("TIFF directories and animations", rng.choice(contents))
 
 
 def _path_names(rng: random.Random) -> Upload:
@@ -315,7 +235,7 @@ def _path_names(rng: random.Random) -> Upload:
         ),
         *("$(reboot).png", "`id`", "x" * 20_000, "%2e%2e%2f", "\u202egnp.exe", "'; DROP TABLE cells; --"),
     )
-    return _form("path names", rng.choice((b"", b"GIF89a", b"\0" * 100)), rng.choice(names))
+    return form("path names", rng.choice((b"", b"GIF89a", b"\0" * 100)), rng.choice(names))
 
 
 def _fields(rng: random.Random) -> Upload:
@@ -325,34 +245,34 @@ def _fields(rng: random.Random) -> Upload:
         {"um_per_pixel": "1" * 400_000},
         {f"field{number}": "x" for number in range(30)},
     )
-    return _form("fields", _saved(_picture(rng), "PNG"), fields=rng.choice(fields))
+    return form("fields", saved(picture(rng), "PNG"), fields=rng.choice(fields))
 
 
 def _no_form(rng: random.Random) -> Upload:
-    picture = _saved(_picture(rng), "PNG")
-    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n'.encode()
+    file = saved(picture(rng), "PNG")
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n'.encode()
     bodies = (
-        (picture, "image/png"),
-        (b"", _FORM),
+        (file, "image/png"),
+        (b"", FORM),
         (b"{}", "application/json"),
-        (picture, "multipart/form-data"),
-        (picture, _FORM),
-        (head + b"\r\n" + picture, _FORM),
-        (head + b"X: " + b"x" * 100_000 + b"\r\n\r\n" + picture + b"\r\n" + _END, _FORM),
-        (head * 2000 + b"\r\n" + _END, _FORM),
-        ((head + b"\r\nx\r\n") * 2000 + _END, _FORM),
-        (_END * 10_000, _FORM),
-        (b"image=" + picture.hex().encode(), "application/x-www-form-urlencoded"),
+        (file, "multipart/form-data"),
+        (file, FORM),
+        (head + b"\r\n" + file, FORM),
+        (head + b"X: " + b"x" * 100_000 + b"\r\n\r\n" + file + b"\r\n" + END, FORM),
+        (head * 2000 + b"\r\n" + END, FORM),
+        ((head + b"\r\nx\r\n") * 2000 + END, FORM),
+        (END * 10_000, FORM),
+        (b"image=" + file.hex().encode(), "application/x-www-form-urlencoded"),
     )
     body, content_type = rng.choice(bodies)
-    return _whole("no such form", body, content_type)
+    return whole("no such form", body, content_type)
 
 
 def _too_long(rng: random.Random) -> Upload:
     length = rng.choice((_LIMIT + 1_000_000, 10**12, 10**30))
     return Upload(
         "longer than allowed",
-        {"Content-Type": _FORM, "Content-Length": str(length)},
+        {"Content-Type": FORM, "Content-Length": str(length)},
         lambda: islice((bytes(100_000) for _ in cycle((0,))), 30),
     )
 
@@ -362,7 +282,7 @@ def _endless(rng: random.Random) -> Upload:
     piece = f"{size:x}\r\n".encode() + bytes(size) + b"\r\n"
     return Upload(
         "chunks without end",
-        {"Content-Type": _FORM, "Transfer-Encoding": "chunked"},
+        {"Content-Type": FORM, "Transfer-Encoding": "chunked"},
         lambda: islice(cycle((piece,)), 2 * _LIMIT // size),
     )
 
@@ -372,7 +292,7 @@ def _wrong_chunks(rng: random.Random) -> Upload:
         (b"zz\r\nx\r\n", b"-1\r\n", b"1\r\nxx\r\n", b"f" * 100 + b"\r\n", b"1;" + b"a" * 70_000)
     )
     headers = {
-        "Content-Type": _FORM,
+        "Content-Type": FORM,
         "Transfer-Encoding": rng.choice(("chunked", "chunked", "chunked, gzip")),
     }
     return Upload("chunks that are none", headers, lambda: iter((body,)))

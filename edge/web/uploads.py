@@ -1,8 +1,10 @@
 """Pictures that are sent to be classified: limited in every way, judged by content, one at a time."""
 
+import ctypes
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from threading import Lock
@@ -83,6 +85,13 @@ def sent_file(request: Request) -> SentFile:
     return SentFile(data, image.filename or "")
 
 
+def _give_memory_back() -> None:
+    """Return to the system what is free: glibc keeps it for each of the server's threads, for ever."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries do not have it, nor need it
+    if trim is not None:
+        trim(0)
+
+
 class Uploads:
     """Names the cells of pictures that are sent, one picture at a time, with a classifier of its own."""
 
@@ -93,6 +102,9 @@ class Uploads:
         self._runtime = settings.model.runtime
         self._classifier: Classifier | None = None
         self._turn = Lock()
+        # One thread for all: what OpenCV and the C library keep for each thread that ever drew a picture,
+        # 8 MB, would be kept for every thread of the server.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="uploads")
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
 
     def classify_form(self, request: Request, file: SentFile) -> Classified:
@@ -142,9 +154,10 @@ class Uploads:
         if not self._turn.acquire(timeout=WAIT_S):
             raise ServiceUnavailable("another picture is being looked at; try again", retry_after=5)
         try:
-            return self._classify(data, single, um_per_pixel, is_gone)
+            return self._worker.submit(self._classify, data, single, um_per_pixel, is_gone).result()
         finally:
             self._turn.release()
+            _give_memory_back()
 
     def picture(self, name: str) -> bytes | None:
         """A copy with the cells boxed and named, JPEG; None where it is no longer kept."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import islice
 
+from benchmarks.faults.decode import Cost, Decoded, measure_decode
 from benchmarks.faults.uploads import Harm, hostile, measure_uploads
 from benchmarks.faults.viewers import Viewing, measure_viewers
 
@@ -32,6 +33,29 @@ def test_an_answer_that_is_no_refusal_is_a_failure() -> None:
     assert not Harm(right, 0.1, 100, 900, 5, True).passed
     assert not Harm(right, 0.1, 100, 110, 5, False).passed
     assert not Harm(right, 0.1, 100, 110, 0, True).passed
+
+
+def test_what_is_dear_to_decode_is_refused_or_seen_and_costs_the_device_nothing() -> None:
+    result = measure_decode(
+        3, frozenset({"JPEG, small EXIF segments", "PNG, very high", "PNG, interlaced RGBA"})
+    )
+    assert [one.status for one in result.kinds] == [422, 422, 200]
+    assert result.kinds[2].child_mib > 50
+    assert len(result.row_mib) == 3
+    assert result.passed
+
+
+def test_decoding_that_is_answered_wrongly_or_keeps_memory_is_a_failure() -> None:
+    def cost(status: int = 422, seconds: float = 1.0, last: float = 150.0, frames: int = 5) -> bool:
+        one = Decoded("bomb", 100, status, seconds, 150.0, 90.0, range(400, 500))
+        return Cost((one,), 140.0, (145.0, last), frames).passed
+
+    assert cost()
+    for status in (0, 200, 500, 503):
+        assert not cost(status=status)
+    assert not cost(seconds=1000.0)
+    assert not cost(last=300.0)
+    assert not cost(frames=0)
 
 
 def test_viewers_get_pictures_while_two_hardly_read() -> None:
