@@ -177,7 +177,7 @@ def _measure(page: Page, upload: Upload, may_be: range) -> Decoded:
     started = monotonic()
     with _watched(page) as most:
         status = send(page, upload, MOST_S)
-    return Decoded(upload.kind, size, status, monotonic() - started, *most, may_be)
+    return Decoded(upload.kind, size, status, monotonic() - started, most[0], most[1], may_be)
 
 
 @contextmanager

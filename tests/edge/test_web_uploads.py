@@ -84,7 +84,10 @@ def test_who_waits_too_long_for_another_picture_is_told(
         sent.classify(field, False, 0.1)
 
 
-def test_pictures_sent_at_the_same_time_take_turns(sent: Uploads, field: bytes) -> None:
+def test_pictures_sent_at_the_same_time_take_turns(
+    sent: Uploads, field: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "WAIT_S", 300)
     found: list[int] = []
     threads = [
         Thread(target=lambda: found.append(len(sent.classify(field, False, 0.1).cells))) for _ in range(4)
