@@ -78,9 +78,11 @@ class _RootGroup(LazyGroup):
         except ModuleNotFoundError as error:
             raise _OneLineError(missing_part(error, _COMMANDS[ctx.obj].extra)) from error
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        ctx.obj = cmd_name  # what a package is missing for
-        return super().get_command(ctx, cmd_name)
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        ctx.obj = args[0]  # what a package is missing for
+        return super().resolve_command(ctx, args)
 
 
 @click.group(
