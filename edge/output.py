@@ -16,18 +16,7 @@ from hematovision.images import shown_path
 from hematovision.terminal.streams import write_for_programs
 
 _CSV_COLUMNS = (
-    *(
-        "image",
-        "frame",
-        "classified_as",
-        "probability",
-        *CLASS_NAMES,
-        "x",
-        "y",
-        "width",
-        "height",
-        "center_x",
-    ),
+    *("image", "frame", "class", "probability", *CLASS_NAMES, "x", "y", "width", "height", "center_x"),
     *("center_y", "nucleus_area_um2", "touches_border", "found", "find_ms", "classify_ms", "error"),
 )
 # A file takes lines of any length, so that no path in it is broken.
@@ -83,7 +72,7 @@ class CsvRows:
             row = {
                 "image": image,
                 "frame": frame,
-                "classified_as": record["classified_as"],
+                "class": record["class"],
                 "probability": record["probability"],
                 **record["probabilities"],
                 **dict(zip(("x", "y", "width", "height"), record["box"], strict=True)),
@@ -161,7 +150,7 @@ class CellTable:
 def _record(cell: NamedCell) -> dict[str, Any]:
     region, prediction = cell.region, cell.prediction
     return {
-        "classified_as": prediction.class_name,
+        "class": prediction.class_name,
         "probability": round(prediction.probability, 4),
         "probabilities": {
             name: round(value, 4) for name, value in zip(CLASS_NAMES, prediction.probabilities, strict=True)

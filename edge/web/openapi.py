@@ -205,7 +205,7 @@ _SCHEMAS: JSON = {
         warning=_or_null(_TEXT),
         cells=_list(
             _object(
-                classified_as=_LABEL,
+                **{"class": _LABEL},
                 **_PROBABILITIES,
                 declined_because=_or_null(_TEXT),
                 box={"type": "array", "items": _NUMBER, "minItems": 4, "maxItems": 4},

@@ -225,7 +225,7 @@ def _of_share(share: Share) -> JSON:
 
 def _of_prediction(prediction: Prediction) -> JSON:
     return {
-        "classified_as": prediction.class_name,
+        "class": prediction.class_name,
         **_of_probabilities(prediction.probabilities),
         "declined_because": prediction.declined_because,
     }

@@ -83,10 +83,10 @@ def test_jsonl_has_one_line_an_image_with_what_was_promised(smear: Path, model_p
         assert len(line["cells"]) == len(field.cells)
         for cell in line["cells"]:
             assert list(cell) == [
-                *("classified_as", "probability", "probabilities", "box", "center", "nucleus_area_um2"),
+                *("class", "probability", "probabilities", "box", "center", "nucleus_area_um2"),
                 *("touches_border", "found"),
             ]
-            assert cell["classified_as"] in (*CLASS_NAMES, "unclassified")
+            assert cell["class"] in (*CLASS_NAMES, "unclassified")
             assert tuple(cell["probabilities"]) == CLASS_NAMES
             assert cell["probability"] == max(cell["probabilities"].values())
             assert sum(cell["probabilities"].values()) == pytest.approx(1, abs=1e-3)
@@ -112,7 +112,7 @@ def test_csv_has_a_header_and_one_row_a_cell(smear: Path, model_path: Path) -> N
     assert len(rows) == len(cells)
     for row, (image, cell) in zip(rows, cells, strict=True):
         assert (row["image"], row["frame"], row["error"]) == (image, "", "")
-        assert row["classified_as"] == cell["classified_as"]
+        assert row["class"] == cell["class"]
         assert [float(row[name]) for name in CLASS_NAMES] == list(cell["probabilities"].values())
         assert [float(row[name]) for name in ("x", "y", "width", "height")] == cell["box"]
         assert row["found"] == "true"
