@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = frozenset(
 _SIDE_NAMES = frozenset(
     {"@eadir", "@__thumb", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot"}
     | {"__macosx", "icon\r", "network trash folder", "temporary items", "__pycache__"}
-    | {"desktop.ini", "lost+found", "thumbs", "thumbs.db", "ehthumbs.db", "thumbnails"}
+    | {"desktop.ini", "lost+found", "lost.dir", "thumbs", "thumbs.db", "ehthumbs.db", "thumbnails"}
     | {"$recycle.bin", "recycled", "recycler", "system volume information"}
 )
 _SHOWN = 8

@@ -42,6 +42,8 @@ _WANTED |= {_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMA
 # A picture of the most pixels that are opened, in the smallest tiles that the format allows, has fewer.
 _MAX_VALUES = 1_000_000
 _ASSOCIATED_ALPHA = 1
+_DIFFERENCES = 2  # a predictor, which readers know of with LZW and deflate only
+_WITHOUT_PREDICTOR = frozenset({1, 32773})
 # None, LZW, deflate under two numbers, PackBits.
 _COMPRESSIONS_16 = frozenset({1, 5, 8, 32946, 32773})
 # Beside them with 8 bits, where Pillow's libtiff has it: JPEG, LZMA, Zstandard.
@@ -182,6 +184,8 @@ def _check(tiff: Tiff, name: str) -> None:
     compression = tiff.one(_COMPRESSION)
     if compression not in (_COMPRESSIONS_16 if deep else _COMPRESSIONS_8):
         raise ImageError(f"{name}: compressed in a way that is not read (number {compression}); {save}, LZW")
+    if compression in _WITHOUT_PREDICTOR and tiff.tags.get(_PREDICTOR, ())[:1] == (_DIFFERENCES,):
+        raise ImageError(f"{name}: differences of levels in a form that is not read; {save}, LZW")
     if deep and (
         colour != _RGB
         or tiff.tags.get(_EXTRA_SAMPLES, ())[:1] == (_ASSOCIATED_ALPHA,)

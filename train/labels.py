@@ -15,12 +15,12 @@ from hematovision.errors import DataSetError
 # Begins a label that is of no class, whatever stands after it: the way out where one is refused wrongly.
 _OTHER = "other"
 
-# Short for a class, or for a kind of it that is counted with it.
+# Short for a class, or for a kind of it that is counted with it; without an s at the end, as of a plural.
 _SHORT = {
-    "neutrophil": "ne neu neut neutro seg segs segmented pmn pmns polymorph sne ngs",
-    "eosinophil": "eo eos eosi eosino",
-    "monocyte": "mo mon mono monos",
-    "lymphocyte": "ly lym lymp lymph lymphs lympho lyt",
+    "neutrophil": "ne neu neut neutro seg segmented pmn polymorph sne ng",
+    "eosinophil": "eo eosi eosino",
+    "monocyte": "mo mon mono",
+    "lymphocyte": "ly lym lymp lymph lympho lyt",
 }
 _CLASS_OF_SHORT = {short: name for name, words in _SHORT.items() for short in words.split()}
 # Beside a class's name they make it another cell, or say that it is none.
@@ -61,7 +61,7 @@ def nearest_class(label: str) -> str | None:
     words = label.split("_")
     if label in CLASS_NAMES or words[0] == _OTHER or not _ANOTHER.isdisjoint(words):
         return None
-    return next(filter(None, map(_class_of_word, words)), None)
+    return next(filter(None, map(_class_of_word, (*words, "".join(words)))), None)
 
 
 def refuse_near_misses(source: str, labels: Iterable[str]) -> None:

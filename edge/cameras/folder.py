@@ -11,7 +11,8 @@ from hematovision.image_folder import IMAGE_SUFFIXES, read_folder, require_no_ow
 from hematovision.images import read_image, shown_path
 
 _HINT = (
-    f"; save an image as JPEG or PNG; a video is known by its ending ({', '.join(sorted(VIDEO_SUFFIXES))})"
+    "; save an image as JPEG or PNG; a video is known by its ending: give it .mp4, whatever it holds, or "
+    ".h264, .hevc, .mjpeg if it is no more than that"
 )
 
 

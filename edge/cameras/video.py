@@ -19,23 +19,11 @@ from hematovision.regular_file import open_regular_file
 #: Endings by which a file is taken for a video: streams without a container, as a Pi's own tools write them,
 #: and the containers of telephones, camcorders and programs.
 VIDEO_SUFFIXES = frozenset(
-    {".264", ".265", ".avc", ".h264", ".h265", ".hevc", ".m2v", ".mjpeg", ".mjpg"}
-    | {
-        ".3g2",
-        ".3gp",
-        ".asf",
-        ".avi",
-        ".f4v",
-        ".flv",
-        ".m2t",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpe",
-    }
-    | {".mpeg", ".mpg", ".mts", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"}
+    {".264", ".265", ".avc", ".h264", ".h265", ".hevc", ".m1v", ".m2v", ".mjpeg", ".mjpg", ".obu", ".y4m"}
+    | {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".insv", ".ivf", ".lrv", ".m2t"}
+    | {".m2ts", ".m4v", ".mj2", ".mk3d", ".mkv", ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts"}
+    | {".mxf", ".nut", ".ogg", ".ogm", ".ogv", ".qt", ".tod", ".trp", ".ts", ".vob", ".webm", ".wmv"}
+    | {".xvid"}
 )
 
 # These state a number of frames; of others OpenCV multiplies length by rate.

@@ -89,7 +89,7 @@ def _end_of_flv(file: FileIO, size: int, head: bytes) -> int:
     stated = _FLV_SIZE.search(head)
     if stated and (end := struct.unpack(">d", stated[1])[0]):
         return int(end)
-    (length,) = struct.unpack(">I", _at(file, size - 4, 4))
+    (length,) = struct.unpack(">I", _at(file, max(size - 4, 0), 4))
     (tag,) = struct.unpack(">I", _at(file, max(size - 4 - length, 0), 4))
     return size if length in (0, 11 + tag % (1 << 24)) else size + 1
 

@@ -140,6 +140,23 @@ def test_what_states_no_length_is_not_called_cut_short(tmp_path: Path, content: 
     assert not ends_early_at(with_name(tmp_path / "a", content)) or content == b"RIFF"
 
 
+@pytest.mark.parametrize("path", VIDEOS, ids=name_of)
+def test_a_file_cut_anywhere_in_its_header_can_be_looked_at(tmp_path: Path, path: Path) -> None:
+    for count in range(64):
+        ends_early_at(with_name(tmp_path / "a", path.read_bytes()[:count]))
+
+
+@pytest.mark.parametrize("suffix", [".DV", ".ivf", ".lrv", ".m1v", ".MOD", ".mxf", ".nut", ".ogm", ".TOD"])
+def test_what_the_video_reader_opens_is_a_video_for_classify_too(
+    tmp_path: Path, suffix: str, model_path: Path
+) -> None:
+    path = with_name(tmp_path / f"a{suffix}", (Path(__file__).with_name("videos") / "video.mov").read_bytes())
+    arguments = ["classify", str(path), "--model", str(model_path), "--um-per-pixel", "0.3"]
+    result = CliRunner().invoke(root, arguments)
+    assert result.exit_code == 0, result.output
+    assert "Looked at: 8." in result.stderr
+
+
 def test_the_end_of_a_large_file_is_found_by_its_parts(tmp_path: Path) -> None:
     path = tmp_path / "a"
     picture = struct.pack(">I4sQ", 1, b"mdat", 1_000_016) + bytes(10**6)
@@ -192,4 +209,5 @@ def test_a_file_of_no_known_ending_is_told_how_a_video_is_given(tmp_path: Path) 
     (lost,) = look(FolderCamera(str(path), 0.1))
     assert isinstance(lost, LostFrame)
     assert "not an image in a known format" in lost.error
-    assert "a video is known by its ending (.264, .265, .3g2, " in lost.error
+    assert "a video is known by its ending: give it .mp4, whatever it holds, or .h264" in lost.error
+    assert isinstance(look(VideoCamera(str(path.rename(path.with_suffix(".mp4"))), 0.1))[-1], Frame)

@@ -82,6 +82,12 @@ def test_a_word_beside_a_class_makes_it_another_cell(text: str) -> None:
         *(("monosit", "monocyte"), ("neutrofiel", "neutrophil"), ("eozynofil", "eosinophil")),
         *(("nuetrophil", "neutrophil"), ("neutrophi1", "neutrophil"), ("esinophil", "eosinophil")),
         *(("neutrophil?", "neutrophil"), ("Monocyte (?)", "monocyte"), ("? lymphocyte", "lymphocyte")),
+        *(("NGS", "neutrophil"), ("PMNs", "neutrophil"), ("LYT", "lymphocyte"), ("Monos", "monocyte")),
+        *(
+            ("monoc yte", "monocyte"),
+            ("M O N O C Y T E", "monocyte"),
+            ("lym\u00adphoc\u00adyte", "lymphocyte"),
+        ),
         *(("moncyte", "monocyte"), ("lympocyte", "lymphocyte"), ("lymphocyte (typical)", "lymphocyte")),
     ],
 )
