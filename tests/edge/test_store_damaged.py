@@ -249,6 +249,44 @@ def test_a_damaged_log_costs_only_what_is_damaged(tmp_path: Path, at: float) -> 
         assert f"At least {len(lost)} cells" in said
 
 
+@pytest.mark.parametrize("at", [0, 3, 9, 10, 11, 16, 20, 24])
+def test_a_damaged_head_of_the_log_costs_nothing(tmp_path: Path, at: int) -> None:
+    fill(tmp_path)
+    kill_while_counting(tmp_path, 60)
+    before = content(tmp_path)
+    log = tmp_path / f"{FILE_NAME}-wal"
+    data = bytearray(log.read_bytes())
+    data[at] ^= 1
+    log.write_bytes(data)
+    [said] = start(tmp_path)
+    assert "its write-ahead log" in said and "At least 0 cells" in said
+    assert {number: content(tmp_path)[number] for number in before} == before
+    [aside] = tmp_path.glob(f"{FILE_NAME}.damaged-*-wal")
+    assert aside.read_bytes() == data
+
+
+def test_of_a_log_without_its_first_block_the_rest_is_kept_as_it_was_last(tmp_path: Path) -> None:
+    folder = tmp_path / "left"
+    with Store(tmp_path / "whole") as store:
+        session = store.start_session(NEW)
+        with closing(sqlite3.connect(tmp_path / "whole" / FILE_NAME)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for number in range(1, 21):
+            store.add_cell(session.id, some_cell(number, 64), "ab" * 32)
+            assert store.flush(LIMIT_S)
+        store.end_session(session.id, "stopped")
+        shutil.copytree(tmp_path / "whole", folder)
+    log = folder / f"{FILE_NAME}-wal"
+    data = bytearray(log.read_bytes())
+    data[:PAGE] = bytes(PAGE)
+    log.write_bytes(data)
+    [said] = start(folder)
+    assert "its write-ahead log" in said
+    with open_reader(folder) as reader:
+        assert reader.session(1).ended_because == "stopped"
+        assert reader.count_cells() == 20 + 1  # and the one that `start` adds
+
+
 def test_a_file_that_is_gone_when_the_device_starts_is_missed(tmp_path: Path) -> None:
     fill(tmp_path)
     (tmp_path / FILE_NAME).unlink()

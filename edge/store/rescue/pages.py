@@ -6,7 +6,8 @@ a table is read for itself, as https://www.sqlite.org/fileformat2.html describes
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,8 +27,8 @@ _INTEGER_BYTES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 class Pages:
     """The pages of a file and of its write-ahead log.
 
-    Those of whole commits in the log stand for the file's. ``later``: pages that the log has behind a place
-    where it is damaged, which SQLite would not read.
+    Those of whole commits in the log stand for the file's. ``later``: numbers and content of pages that the
+    log has behind a place where it is damaged, which SQLite would not read.
 
     Args:
         path: the file; the log lies beside it, if there is one.
@@ -36,7 +37,8 @@ class Pages:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._logged: dict[int, bytes] = {}
-        self.later: list[bytes] = []
+        self.later: list[tuple[int, bytes]] = []
+        self._torn: list[bytes] = []  # pages of the log that are damaged themselves
         self._map = -1, b""  # the last page of it that was read, by its number among these
 
     def __enter__(self) -> Self:
@@ -61,20 +63,24 @@ class Pages:
         self._file.close()
 
     def leaves(self) -> Iterator[list[tuple[int, list[Value]]]]:
-        """Return the rows of each leaf page of a table, with their row ids.
+        """Return the rows of each leaf page of a table, with their row ids; of a row, its newest state first.
 
         What is not UTF-8 in a text is escaped. Free pages are left out: their rows were
         deleted. A row that cannot be read is left out too.
         """
-        for number in range(1, self._count + 1):
-            if not self._is_free(number):
-                rows = self._rows(self._page(number), 100 if number == 1 else 0)
-                if rows:
-                    yield rows
-        for page in self.later:
-            rows = self._rows(page, 0)
+        for page, others in self._newest_first():
+            rows = self._rows(page, 100 if page.startswith(_MAGIC) else 0, others)
             if rows:
                 yield rows
+
+    def _newest_first(self) -> Iterator[tuple[bytes, Mapping[int, bytes]]]:
+        """Return pages, each with those beside it that stand for the file's where a row goes on."""
+        later = dict(self.later)
+        yield from ((page, later) for _, page in reversed(self.later))
+        yield from (
+            (self._page(number), {}) for number in range(1, self._count + 1) if not self._is_free(number)
+        )
+        yield from ((page, later) for page in self._torn)
 
     def _page(self, number: int) -> bytes:
         logged = self._logged.get(number)
@@ -95,7 +101,7 @@ class Pages:
             self._map = place, self._page(2 + place * a_map)
         return self._map[1][(offset - 1) * 5 : (offset - 1) * 5 + 1] == bytes([_FREE])
 
-    def _rows(self, page: bytes, start: int) -> list[tuple[int, list[Value]]]:
+    def _rows(self, page: bytes, start: int, others: Mapping[int, bytes]) -> list[tuple[int, list[Value]]]:
         if len(page) != self._size or page[start] != _TABLE_LEAF:
             return []
         count = int.from_bytes(page[start + 3 : start + 5])
@@ -103,12 +109,12 @@ class Pages:
         for index in range(min(count, self._size // 6)):
             at = start + 8 + 2 * index
             try:
-                rows.append(self._row(page, int.from_bytes(page[at : at + 2])))
+                rows.append(self._row(page, int.from_bytes(page[at : at + 2]), others))
             except (IndexError, ValueError, struct.error):
                 continue
         return rows
 
-    def _row(self, page: bytes, at: int) -> tuple[int, list[Value]]:
+    def _row(self, page: bytes, at: int, others: Mapping[int, bytes]) -> tuple[int, list[Value]]:
         size, at = _varint(page, at)
         row_id, at = _varint(page, at)
         usable = self._size - self._reserved
@@ -119,44 +125,52 @@ class Pages:
             local = local if local <= usable - 35 else least
         payload = bytearray(page[at : at + local])
         if local < size:
-            self._overflow(int.from_bytes(page[at + local : at + local + 4]), size, usable, payload)
+            number = int.from_bytes(page[at + local : at + local + 4])
+            self._overflow(number, size, payload, others)
         if len(payload) < size:
             raise ValueError
         return row_id - (1 << 64) if row_id >> 63 else row_id, _values(bytes(payload[:size]))
 
-    def _overflow(self, number: int, size: int, usable: int, payload: bytearray) -> None:
+    def _overflow(self, number: int, size: int, payload: bytearray, others: Mapping[int, bytes]) -> None:
         while number and len(payload) < size:
-            page = self._page(number)
-            if len(page) != self._size or number > self._count:
+            page = others.get(number) or self._page(number)
+            if len(page) != self._size:
                 raise ValueError
-            payload += page[4:usable]
+            payload += page[4 : self._size - self._reserved]
             number = int.from_bytes(page[:4])
 
     def _read_log(self, log: bytes) -> None:
-        if len(log) < _LOG_HEADER or int.from_bytes(log[:4]) not in _LOG_MAGIC:
+        whole_frame = _FRAME_HEADER + self._size
+        if len(log) < _LOG_HEADER + whole_frame:
             return
-        self._size = int.from_bytes(log[8:12]) or self._size
-        order = ">" if int.from_bytes(log[:4]) & 1 else "<"
-        salt = log[16:24]
-        sums = _checksum(log[:24], (0, 0), order)
-        intact = sums == struct.unpack(">II", log[24:32])
+        starts = range(_LOG_HEADER, len(log) - whole_frame + 1, whole_frame)
+        before = struct.unpack(">II", log[24:32])
+        # That of the processor which wrote it, "<" of those we run on.
+        order = next((one for one in "<>" if _checksum(log[:24], (0, 0), one) == before), "")
+        is_sound = bool(order) and int.from_bytes(log[:4]) in _LOG_MAGIC
+        order = order or "<"
+        # Each frame has the log's salt, those of earlier rounds another. Newer ones lie first.
+        salts = [log[at + 8 : at + 16] for at in starts]
+        salt = log[16:24] if is_sound else next((one for one, two in pairwise(salts) if one == two), b"")
+        is_chained = is_sound
         waiting: dict[int, bytes] = {}
-        for at in range(_LOG_HEADER, len(log) - _FRAME_HEADER - self._size + 1, _FRAME_HEADER + self._size):
-            head, page = log[at : at + _FRAME_HEADER], log[at + _FRAME_HEADER :][: self._size]
-            if head[8:16] != salt:
-                intact = False  # of an earlier round, or damaged: what follows may still be of this one
-                continue
-            if intact:
-                sums = _checksum(page, _checksum(head[:8], sums, order), order)
-                intact = sums == struct.unpack(">II", head[16:24])
-            if not intact:
-                self.later.append(page)
-                continue
-            waiting[int.from_bytes(head[:4])] = page
-            if int.from_bytes(head[4:8]):  # a commit
-                self._logged |= waiting
-                waiting = {}
-        self.later = [*waiting.values(), *self.later]
+        for at, its_salt in zip(starts, salts, strict=True):
+            head, page = log[at : at + _FRAME_HEADER], log[at + _FRAME_HEADER : at + whole_frame]
+            sums = _checksum(page, _checksum(head[:8], before, order), order)
+            before = struct.unpack(">II", head[16:24])
+            is_intact = sums == before
+            is_chained = is_chained and is_intact and its_salt == salt
+            if is_chained:
+                waiting[int.from_bytes(head[:4])] = page
+                if int.from_bytes(head[4:8]):  # a commit
+                    self._logged |= waiting
+                    waiting = {}
+            elif its_salt == salt:
+                if is_intact:
+                    self.later.append((int.from_bytes(head[:4]), page))
+                else:
+                    self._torn.append(page)
+        self.later = [*waiting.items(), *self.later]
 
 
 def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
