@@ -62,7 +62,9 @@ class Page:
         total = 0
         for place in Path("/proc").glob("[0-9]*"):
             try:
-                fields = (place / "stat").read_text().rpartition(")")[2].split()
+                fields = (
+                    (place / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                )
             except OSError:  # it ended meanwhile
                 continue
             if int(fields[1]) == self.process.pid:
