@@ -27,7 +27,7 @@ _MAX_NAMES, _MAX_NAME = 32, 100
 _RANGES = {
     "crop.side_um": (5, 100),
     "crop.side_px": (32, 1024),
-    "temperature": (0.01, 100),
+    "temperature": (0.01, 1000),
     "decline_below": (0, 1),
 }
 _RECORDS = ("training", "calibration", "parity", "accuracy", "tools")

@@ -132,7 +132,7 @@ def test_a_manifest_with_other_bytes_works_or_is_refused(data: st.DataObject, lo
 
 @settings(deadline=None)
 @given(
-    temperature=st.floats(0.01, 100), decline_below=st.floats(0, 1), side_um=st.floats(5, 100), logits=LOGITS
+    temperature=st.floats(0.01, 1000), decline_below=st.floats(0, 1), side_um=st.floats(5, 100), logits=LOGITS
 )
 def test_any_honest_numbers_are_accepted(
     temperature: float, decline_below: float, side_um: float, logits: list[float]
