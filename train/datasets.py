@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hematovision.cell_classes import CLASS_NAMES
 from hematovision.errors import DataSetError, SettingError
 from hematovision.image_folder import IMAGE_SUFFIXES, is_side_file, read_folder
 from hematovision.optics import check_um_per_pixel
 from hematovision.terminal.mistyped import decimal_comma
-from train.labels import label_of, of_no_class, refuse_near_misses
+from train.labels import is_class_or_other, label_of, of_no_class, refuse_near_misses
 
 #: Width of a Kaggle field on the slide, from its red cells: 640 pixels of 0.083 µm; copies have 320.
 KAGGLE_ORIGINAL_UM_PER_PIXEL = 0.083
@@ -212,11 +213,24 @@ def _class_folders(path: Path, name: str, dropped: dict[str, int]) -> Iterator[L
     beside = [child for child in path.iterdir() if not is_side_file(child.name)]
     for folder in sorted(child for child in beside if child.is_dir()):
         for image in _images_in(folder, dropped):
+            _check_no_class_inside(folder, image)
             key = image.relative_to(path).as_posix()
             yield LabelledImage(image, label_of(folder.name), f"{name}/{key}", sides.get(key))
     loose = sum(child.suffix.lower() in IMAGE_SUFFIXES and child.is_file() for child in beside)
     if loose:
         dropped["in no folder of a class"] = loose
+
+
+def _check_no_class_inside(folder: Path, image: Path) -> None:
+    """Raise `DataSetError` where a folder that names no class, such as a side, holds one that does."""
+    if is_class_or_other(label_of(folder.name)):
+        return
+    for within in image.relative_to(folder).parent.parts:
+        if label_of(within) in CLASS_NAMES:
+            raise DataSetError(
+                f"{folder}: holds a folder '{within}'; give the folder that those of the classes lie in, "
+                f"each side by itself, or call it 'other {folder.name}' where its cells are none of the four"
+            )
 
 
 def _images_in(folder: Path, dropped: dict[str, int]) -> tuple[Path, ...]:

@@ -56,10 +56,15 @@ def label_of(text: str) -> str:
     return _PLURAL.sub("", "_".join(words)) or text.strip().lower()
 
 
+def is_class_or_other(label: str) -> bool:
+    """Whether a label of `label_of` is a class, or says itself that it is none of the four."""
+    return label in CLASS_NAMES or label.split("_")[0] == _OTHER
+
+
 def nearest_class(label: str) -> str | None:
     """The class that a label of `label_of` nearly names; None for a class itself, and for another cell."""
     words = label.split("_")
-    if label in CLASS_NAMES or words[0] == _OTHER or not _ANOTHER.isdisjoint(words):
+    if is_class_or_other(label) or not _ANOTHER.isdisjoint(words):
         return None
     return next(filter(None, map(_class_of_word, (*words, "".join(words)))), None)
 

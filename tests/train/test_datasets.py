@@ -61,7 +61,9 @@ def test_a_misspelt_side_of_the_originals_is_refused(tmp_path: Path) -> None:
 
 def test_folders_of_ones_own_called_train_and_test_are_no_kaggle_copies(tmp_path: Path) -> None:
     touch(tmp_path / "TRAIN/neutrophil/a.jpg")
-    assert read_dataset(str(tmp_path)).um_per_pixel is None
+    dataset = read_dataset(str(tmp_path / "TRAIN"))
+    assert dataset.um_per_pixel is None
+    assert [image.label for image in dataset.images] == ["neutrophil"]
 
 
 def test_the_collection_as_kaggle_delivers_it(tmp_path: Path) -> None:
@@ -183,3 +185,15 @@ def test_files_that_are_no_images_by_their_ending_are_counted(tmp_path: Path) ->
     (tmp_path / "neutrophil/a.jfif").unlink()
     with pytest.raises(DataSetError, match=r"no labelled images in it; 2 left out: \.heic, not read"):
         read_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("inner", ["neutrophil", "Lymphocytes", "EOSINOPHIL_"])
+def test_sides_are_not_taken_for_cells_of_no_class(tmp_path: Path, inner: str) -> None:
+    touch(tmp_path / "mine/train/sorted" / inner / "a.png", tmp_path / "mine/val" / inner / "a.png")
+    with pytest.raises(DataSetError, match=f"mine/train: holds a folder '{inner}'; give the folder"):
+        read_dataset(str(tmp_path / "mine"))
+    (tmp_path / "mine" / "train").rename(tmp_path / "mine" / "other, blurred")
+    (tmp_path / "mine" / "val").rename(tmp_path / "mine" / "basophil")
+    (tmp_path / "mine" / "basophil" / inner).rename(tmp_path / "mine" / "basophil" / "slide 1")
+    labels = {image.label for image in read_dataset(str(tmp_path / "mine")).images}
+    assert labels == {"other_blurred", "basophil"}
