@@ -141,6 +141,12 @@ def test_what_states_no_length_is_not_called_cut_short(tmp_path: Path, content: 
 
 
 @pytest.mark.parametrize("path", VIDEOS, ids=name_of)
+@pytest.mark.parametrize("count", [500, 10_000])
+def test_a_file_filled_up_with_zeros_is_whole(tmp_path: Path, path: Path, count: int) -> None:
+    assert not ends_early_at(with_name(tmp_path / "a", path.read_bytes() + bytes(count)))
+
+
+@pytest.mark.parametrize("path", VIDEOS, ids=name_of)
 def test_a_file_cut_anywhere_in_its_header_can_be_looked_at(tmp_path: Path, path: Path) -> None:
     for count in range(64):
         ends_early_at(with_name(tmp_path / "a", path.read_bytes()[:count]))
