@@ -54,9 +54,9 @@ class Exports:
         with self._store.read() as reader:
             last = corrections_in(reader, session_id, form)
             yield from parts(reader, session_id)
-        # Only what was sent to its end is kept elsewhere.
+        # Only what was sent to its end, and whole, is kept elsewhere.
         try:
-            if last:
+            if last and not reader.unreadable:
                 self._store.save_corrections(last, session_id)
         except StoreError as error:
             self._store.add_event("retention", f"that it was exported is not recorded: {error}", session_id)

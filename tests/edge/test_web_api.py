@@ -343,6 +343,21 @@ def test_exports_hold_every_cell(client: Client) -> None:
         assert decode_image(archive.read(archive.namelist()[0]), "crop").shape == (128, 128, 3)
 
 
+def test_a_download_that_lacks_something_is_no_export_of_its_corrections(client: Client) -> None:
+    fed = client.fed
+    with fed.store.read() as reader:
+        [cell] = reader.cells(1, limit=1)
+    fed.store.correct(cell.id, "monocyte", "Ada")
+    with closing(sqlite3.connect(fed.store.folder / FILE_NAME, isolation_level=None)) as connection:
+        connection.execute("UPDATE crops SET jpeg = x'00' WHERE cell_id = ?", (cell.id,))
+    _, packed = client.ask("GET", "/api/v1/sessions/1/export?format=crops")
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert archive.namelist()[-1].endswith("unreadable.txt")
+    with closing(sqlite3.connect(fed.store.folder / FILE_NAME)) as connection:
+        saved = connection.execute("SELECT saved_correction FROM sessions WHERE id = 1").fetchone()
+    assert saved == (0,)
+
+
 def test_a_whole_download_is_an_export_of_its_corrections(client: Client) -> None:
     fed, path = client.fed, "/api/v1/sessions/1/export?format=csv"
     with fed.store.read() as reader:
