@@ -11,12 +11,13 @@ from collections.abc import Iterable
 # what gateways, content networks and ingress controllers call the same things.
 _NAME = re.compile(
     r"""
-    (x-)? (forwarded | original | real | client | true-client | cluster | remote | proxy(?!-conn)) (-.+)?
-    | via | (x-)? via-.+ | cdn-loop | front-end-https
-    | (x-)? (url-)? scheme | x-(host | port | ssl | tls)(-.+)?
-    | x-(arr | appengine | azure | amz[a-z]* | cloud | envoy | varnish | haproxy)(-.+)?
-    | (cf | fastly | tailscale | ali-cdn | fly | akamai)-.+
-    | .+ -(client | connecting | real)-ip
+    .*forward.* | (?!proxy-conn) .*proxy.*
+    | (x-)? (origin(al|ating) | rewrite | real | client | true-client | cluster | remote) (-.+)?
+    | (.+-)? via | (x-)? via-.+ | cdn-loop | surrogate-capability | front-end-https
+    | (x-)? (url-)? scheme | x-(host | port | https)(-.+)? | (x-)? (ssl | tls)(-.+)?
+    | x-(arr | appengine | azure | amz[a-z]* | cloud[a-z]* | envoy | varnish | kong | traefik | ingress)(-.+)?
+    | (cf | cloudfront | fastly | tailscale | ali-cdn | fly | akamai)-.+ | x-auth-request-.+
+    | .+ -(client | connecting | connection | real)-?ip
     """,
     re.VERBOSE | re.IGNORECASE,
 )
