@@ -34,7 +34,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
-from waitress.utilities import Error
+from waitress.utilities import Error, RequestEntityTooLarge
 
 from edge.config import WebSettings
 from edge.threads import STOP_LIMIT_S
@@ -118,6 +118,8 @@ class _Request(HTTPRequestParser):
             super().parse_header(header_plus)
         except TransferEncodingNotImplemented as error:
             raise ParsingError(str(error)) from error  # a client's mistake as any other
+        except ValueError as error:  # more digits than int() takes
+            raise ParsingError("Content-Length is invalid") from error
         # Waitress passes over names with underscores. What a proxy sends is a mark of it in any spelling.
         names = (line.partition(b":")[0].decode("latin-1") for line in header_plus.split(b"\r\n")[1:])
         if any("_" in name and is_of_proxy(name) for name in names):
@@ -143,7 +145,10 @@ class _Refusal(ErrorTask):
 
     def execute(self) -> None:
         error = self.request.error
-        body = json.dumps({"error": " ".join(str(error.body).split()) or error.reason}).encode()
+        text = " ".join(str(error.body).split()) or error.reason
+        if isinstance(error, RequestEntityTooLarge):  # waitress counts in bytes
+            text = f"more than the {self.request.adj.max_request_body_size / 1e6:.2g} MB that are taken; send less"
+        body = json.dumps({"error": text}).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [
             ("Content-Type", "application/json"),
@@ -163,7 +168,9 @@ class _Channel(HTTPChannel):
 
     request: _Request | None
     _sending_since: float | None = None
-    _serves = _refused = _lingers = _answered = False
+    #: Whether it was refused, and is only read from until the client has gone.
+    lingers = False
+    _serves = _refused = _answered = False
 
     def __init__(self, *args: Any, **more: Any) -> None:
         #: When it began to wait for what it waits for.
@@ -183,7 +190,7 @@ class _Channel(HTTPChannel):
     def is_overdue(self, now: float) -> bool:
         """Whether the client let its time pass."""
         waited = now - self.since
-        if self._lingers:
+        if self.lingers:
             return waited > _LINGER_S
         if self.requests or self._serves:
             sending_since = self._sending_since
@@ -200,7 +207,7 @@ class _Channel(HTTPChannel):
         Returns:
             Whether it is to blame: not where it has its answers, and only kept the connection for later.
         """
-        if self._answered and self.is_idle and self.request is None and not self._lingers:
+        if self._answered and self.is_idle and self.request is None and not self.lingers:
             self.handle_close()
             return False
         with self.requests_lock:
@@ -251,13 +258,13 @@ class _Channel(HTTPChannel):
     # answer: so only our side is closed, and what comes is thrown away for a moment.
 
     def readable(self) -> bool:
-        return self._lingers or bool(super().readable())
+        return self.lingers or bool(super().readable())
 
     def writable(self) -> bool:
-        return not self._lingers and bool(super().writable())
+        return not self.lingers and bool(super().writable())
 
     def handle_read(self) -> None:
-        if not self._lingers:
+        if not self.lingers:
             super().handle_read()
             return
         try:
@@ -277,7 +284,7 @@ class _Channel(HTTPChannel):
                 self.socket.shutdown(socket.SHUT_WR)
             except OSError:
                 self.handle_close()
-            self.since, self._lingers = monotonic(), True
+            self.since, self.lingers = monotonic(), True
 
     def cut_off(self) -> None:
         """Close now, and let the kernel forget what was not taken."""
@@ -418,7 +425,7 @@ class PageServer:
     def _run(self) -> None:
         try:
             while not self._stopping:
-                self._serve_once()
+                self._serve_once(_LOOP_S)
             self._server.accepting = False
             end = monotonic() + _STOP_S
             while monotonic() < end and any(one.is_busy for one in self._channels()):
@@ -434,13 +441,14 @@ class PageServer:
                     channel.handle_close()
             wasyncore.dispatcher.close(self._server)
 
-    def _serve_once(self, wait_s: float = _LOOP_S) -> None:
+    def _serve_once(self, wait_s: float) -> None:
         wasyncore.poll2(wait_s, self._map)
         now = monotonic()
         overdue = [one for one in self._channels() if one.is_overdue(now)]
         if not overdue and len(self._map) >= CONNECTIONS:
-            # Full: whoever has waited longest without asking for anything makes room.
-            overdue = sorted((one for one in self._channels() if one.is_idle), key=lambda one: one.since)[:1]
+            # Full: whoever was refused, then whoever has waited longest without asking, makes room.
+            idle = (one for one in self._channels() if one.is_idle)
+            overdue = sorted(idle, key=lambda one: (not one.lingers, one.since))[:1]
         for channel in overdue:
             self._web.traffic.cut_off += channel.end()
 
