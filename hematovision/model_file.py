@@ -243,9 +243,3 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise ModelFileError(
             f"{path}: cannot be written ({error.strerror}); check folder and free space"
         ) from error
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is not a whole number")
-    return value
