@@ -147,7 +147,8 @@ class _Refusal(ErrorTask):
         error = self.request.error
         text = " ".join(str(error.body).split()) or error.reason
         if isinstance(error, RequestEntityTooLarge):  # waitress counts in bytes
-            text = f"more than the {self.request.adj.max_request_body_size / 1e6:.2g} MB that are taken; send less"
+            limit = self.request.adj.max_request_body_size
+            text = f"more than the {limit / 1e6:.2g} MB that are taken; send less"
         body = json.dumps({"error": text}).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [
