@@ -175,7 +175,7 @@ class Gate:
             raise BadRequest(f"write a name of 1 to {MAX_WHO} characters: it is kept with what you change")
         if not self._is_right(token.strip()):
             raise self._refusal()
-        session.clear()
+        self.sign_out()  # else nobody could end the one before, whose cookie this one takes the place of
         session.permanent = True
         session["who"], session["token"] = who, self._token_mark()
         session["id"] = self._sign_ins.begin()

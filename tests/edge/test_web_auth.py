@@ -209,6 +209,16 @@ def test_signing_out_ends_every_copy_of_the_cookie_also_after_a_restart(
     assert sign_in(other, fed.token) == 303
 
 
+def test_signing_in_anew_ends_the_sign_in_before(make_app: MakeApp, fed: FedDevice) -> None:
+    client = make_app(host="0.0.0.0").test_client()
+    sign_in(client, fed.token)
+    copied = copied_cookie(client)
+    assert sign_in(client, fed.token) == 303
+    stranger = client.application.test_client(use_cookies=False)
+    assert stranger.get("/api/v1/status", headers=copied).status_code == 401
+    assert client.get("/api/v1/status").status_code == 200
+
+
 def test_signing_out_ends_nobody_elses_sign_in(make_app: MakeApp, fed: FedDevice) -> None:
     app = make_app(host="0.0.0.0")
     one, other = app.test_client(), app.test_client()
