@@ -322,6 +322,26 @@ def test_damage_met_while_it_is_written_ends_the_process_and_the_next_looks_clos
     assert not Mark(path).look_closely
 
 
+def test_an_earlier_copy_written_over_the_open_file_is_noticed(tmp_path: Path) -> None:
+    store = Store(tmp_path).__enter__()
+    session = store.start_session(NEW)
+    path = tmp_path / FILE_NAME
+    for number in range(1, 21):
+        store.add_cell(session.id, some_cell(number, 64), "ab" * 32)
+        assert store.flush(LIMIT_S)
+        if number == 10:
+            back_up(tmp_path, tmp_path / "copy")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.write_bytes((tmp_path / "copy").read_bytes())
+    store.add_cell(session.id, some_cell(21, 64), "ab" * 32)
+    assert not store.flush(LIMIT_S)
+    with pytest.raises(RecoveryError, match="was overwritten"):
+        store.__exit__(None, None, None)
+    [said] = start(tmp_path)
+    assert "9 cells are not in it" in said
+
+
 def test_deleted_sessions_do_not_come_back(tmp_path: Path) -> None:
     fill(tmp_path, samples=3)
     CliRunner().invoke(sessions, ["delete", "2", "--yes", "--folder", str(tmp_path)])

@@ -119,8 +119,18 @@ class OpenFile:
         )
 
     def reported(self) -> None:
-        """Note outside of the file what is in it, once that is reported as stored."""
-        self._mark.note(last_ids(self.connection))
+        """Note outside of the file what is in it, once that is reported as stored.
+
+        Raises:
+            RecoveryError: it has less than was noted before; a new process says what.
+        """
+        last = last_ids(self.connection)
+        if any(last.get(table, 0) < noted for table, noted in self._mark.last.items()):
+            raise RecoveryError(
+                f"{shown_path(self.path)}: was overwritten while it was written, with an earlier copy; stop "
+                "the device before the file is replaced"
+            )
+        self._mark.note(last)
 
     def is_damaged(self) -> None:
         """Have the next start look at every page."""
