@@ -97,9 +97,10 @@ class Manifest:
 
     def _check(self, name: str) -> None:
         if self.classes != CLASS_NAMES:
+            classes = ", ".join(_shown(one)[1:-1] for one in self.classes)
             raise ModelFileError(
-                f"{name}: its classes are {', '.join(map(_shown, self.classes))}; this program's are "
-                f"{', '.join(CLASS_NAMES)}, in that order; use a model made for them"
+                f"{name}: its classes are {classes}; this program's are {', '.join(CLASS_NAMES)}, in that "
+                "order; use a model made for them"
             )
         values = {
             "crop.side_um": self.crop.side_um,
