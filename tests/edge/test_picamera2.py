@@ -132,9 +132,11 @@ opened: list[StandIn] = []
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     opened.clear()
+    before = set(threading.enumerate())
     yield
     assert all(device.record[-1] == "close" and device.record.count("close") == 1 for device in opened)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("camera")]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("camera")]
 
 
 def pi_camera(argument: str = "", um_per_pixel: float = 0.1, **properties: Any) -> PiCamera:

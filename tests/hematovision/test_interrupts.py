@@ -20,12 +20,12 @@ from hematovision.phantom import draw_field
 
 PROGRAM = (sys.executable, "-m", "hematovision")
 SCALE = ("--um-per-pixel", "0.2")
-IMAGES = 400
+IMAGES = 4000
 
 
 @pytest.fixture(scope="module")
 def smear(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More images than anybody waits for; what is said of the second, a broken one, tells that it was on."""
+    """More images than are looked at before the signal comes; the broken second one tells when to send it."""
     folder = tmp_path_factory.mktemp("smear")
     Image.fromarray(draw_field(11, 640, 480, 0.2).image).save(folder / "000.png")
     (folder / "001.png").write_text("hello", encoding="utf-8")
@@ -65,7 +65,7 @@ def test_classify_names_whole_what_it_had_looked_at(smear: Path) -> None:
     assert b"Traceback" not in errors and last[-1] == "Stopped by Ctrl-C."
     assert last[-2].startswith("Looked at: ") and last[-2].endswith("Failed: 1.")
     table = out.decode()
-    assert "000.png" in table and "001.png" in table and "399.png" not in table
+    assert "000.png" in table and "001.png" in table and f"{IMAGES - 1}.png" not in table
     assert table.rstrip().endswith(("┘", "+"))
 
 
