@@ -204,7 +204,7 @@ def export(session_id: int) -> Response:
 @api.post("/classify")
 def classify() -> Response:
     """Name the cells of a picture."""
-    found = web().uploads.classify_form(request, sent_file(request), web().device.um_per_pixel)
+    found = web().uploads.classify_form(request, sent_file(request))
     return jsonify(shown.of_classified(found, url_for(".classified", name=found.picture)))
 
 

@@ -374,10 +374,8 @@ _PATHS: JSON = {
                         "properties": {
                             "image": {"type": "string", "contentMediaType": "application/octet-stream"},
                             "kind": {"enum": ["field", "single"], "default": "field"},
-                            "um_per_pixel": {
-                                "anyOf": [_NUMBER, {"const": ""}],
-                                "description": "The device's if not given; measured from red cells if empty.",
-                            },
+                            "um_per_pixel": _NUMBER
+                            | {"description": "Measured from red cells if not given."},
                         },
                         "required": ["image"],
                     }

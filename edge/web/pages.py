@@ -221,7 +221,7 @@ def classify_image() -> Response | tuple[str, int]:
     try:
         file = _kept_files().take(request.form.get("kept", ""), _owner())
         file = sent_file(request) if file is None or request.files.get("image") else file
-        result = web().uploads.classify_form(request, file, web().device.um_per_pixel)
+        result = web().uploads.classify_form(request, file)
     except HTTPException as error:
         return _classify_page(error.description, None, file), error.code or BadRequest.code
     except HematoVisionError as error:

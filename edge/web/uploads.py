@@ -107,16 +107,15 @@ class Uploads:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="uploads")
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
 
-    def classify_form(self, request: Request, file: SentFile, device_scale: float) -> Classified:
-        """Name the cells of the picture of a form, which says what it is: ``kind``, ``field`` or ``single``;
-        ``um_per_pixel``, the device's where it is not there, measured where it is empty. See `classify`.
+    def classify_form(self, request: Request, file: SentFile) -> Classified:
+        """What was seen in the picture of a form, which says what it is: ``kind``, ``field`` or ``single``;
+        ``um_per_pixel``, to be measured where it is empty. See `classify`.
 
         Raises:
             BadRequest: the form says what cannot be.
         """
         is_gone: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
-        kind = request.form.get("kind", "field")
-        scale = request.form.get("um_per_pixel", str(device_scale)).strip()
+        kind, scale = request.form.get("kind", "field"), request.form.get("um_per_pixel", "").strip()
         if kind not in ("field", "single"):
             raise BadRequest("kind: field or single")
         try:

@@ -405,23 +405,15 @@ def test_a_picture_is_classified_and_comes_back_with_its_cells_boxed(client: Cli
     assert decode_image(picture, "picture").shape == (720, 960, 3)
 
 
-def test_where_the_scale_is_left_empty_it_is_measured_or_the_reason_is_told(client: Client) -> None:
+def test_without_a_scale_it_is_measured_or_the_reason_is_told(client: Client) -> None:
     status, found = client.ask("POST", "/api/v1/classify", *form(image=field_jpeg(client), um_per_pixel=""))
     assert (status, found["um_per_pixel_measured"]) == (200, True)
     assert found["um_per_pixel"] == pytest.approx(0.1, rel=0.1)
     noise = np.random.default_rng(1).integers(180, 220, (64, 64, 3), np.uint8)
     _, small = cv2.imencode(".png", noise)
-    status, found = client.ask("POST", "/api/v1/classify", *form(image=small.tobytes(), um_per_pixel=""))
+    status, found = client.ask("POST", "/api/v1/classify", *form(image=small.tobytes()))
     assert status == 422
     assert "red cells" in found["error"]
-
-
-def test_as_on_the_page_the_scale_is_the_device_s_where_nothing_is_said_of_it(client: Client) -> None:
-    crop = np.random.default_rng(1).integers(180, 220, (64, 64, 3), np.uint8)  # no red cells to measure it by
-    _, data = cv2.imencode(".png", crop)
-    status, found = client.ask("POST", "/api/v1/classify", *form(image=data.tobytes(), kind="single"))
-    assert (status, found["um_per_pixel_measured"]) == (200, False)
-    assert found["um_per_pixel"] == client.fed.device.um_per_pixel
 
 
 @pytest.mark.parametrize(
