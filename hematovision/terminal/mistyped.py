@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-import click
+if TYPE_CHECKING:
+    import click
 
 _DECIMAL_COMMA = re.compile(r"\s*([+-]?\d*),(\d+)\s*")
 # A value as click quotes it where it cannot be.
@@ -30,14 +32,16 @@ def decimal_comma(text: str, whole: bool = False) -> str:
     return f"; write {before or '0'}.{after}, with a decimal point in place of the decimal comma"
 
 
-def explain(error: click.UsageError) -> None:
+def explain(error: "click.UsageError") -> None:
     """Add to an error of the command line what was meant, where that can be told."""
     hint = _hint(error)
     if hint:
         vars(error)["message"] = error.message.removesuffix(".") + hint  # which click types as final
 
 
-def _hint(error: click.UsageError) -> str:
+def _hint(error: "click.UsageError") -> str:
+    import click  # only here: cameras ask what was meant, too, and need no command line
+
     command = error.ctx and error.ctx.command
     refused = _NO_COMMAND.match(error.message)
     if refused is not None and error.ctx is not None and isinstance(command, click.Group):
