@@ -4,7 +4,6 @@ import errno
 import json
 import random
 import sqlite3
-import subprocess
 import sys
 import tempfile
 from contextlib import closing
@@ -15,10 +14,10 @@ from time import monotonic, sleep
 import click
 from rich.console import Console
 
-from benchmarks.faults.mounts import alone
+from benchmarks.faults.mounts import run_on_disk
 from benchmarks.faults.plug import some_cell
 from edge.store import FILE_NAME, NewSession, Store
-from hematovision.errors import HematoVisionError, MissingPartError, StoreError, reason_of
+from hematovision.errors import StoreError, reason_of
 from hematovision.terminal.progress import Progress
 
 #: The disk: room for all cells that are given, while nothing else is on it.
@@ -66,29 +65,8 @@ def measure_full_disk(times: int = 10, seed: int = 1) -> FullDiskResult:
         disk, answer = Path(place) / "disk", Path(place) / "answer"
         disk.mkdir()
         mount = f'mount -t tmpfs -o size={DISK_MB}m tmpfs "$1"'
-        tried = subprocess.run(  # noqa: S603
-            [*alone(), "sh", "-c", mount, "sh", str(disk)],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        if tried.returncode:
-            raise MissingPartError(
-                f"no disk can be mounted here ({tried.stderr.strip()[-200:]}); run this as root"
-            )
         python = [sys.executable, "-c", _CHILD, str(disk), str(answer), str(times), str(seed)]
-        ended = subprocess.run(  # noqa: S603
-            [*alone(), "sh", "-c", f'{mount} && shift && exec "$@"', "sh", str(disk), *python],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        if ended.returncode:
-            raise HematoVisionError(
-                f"the storing process ended with {ended.returncode}: {ended.stderr.strip()[-500:]}"
-            )
+        run_on_disk(mount, (str(disk),), python)
         result = json.loads(answer.read_text(encoding="utf-8"))
     return FullDiskResult(**result | {"failures": tuple(result["failures"])})
 

@@ -19,7 +19,7 @@ from time import monotonic, sleep
 import click
 from rich.console import Console
 
-from benchmarks.faults.mounts import alone
+from benchmarks.faults.mounts import run_on_disk
 from benchmarks.faults.page import Page, page_running
 from edge.store import FILE_NAME
 from hematovision.errors import HematoVisionError, MissingPartError
@@ -69,27 +69,8 @@ def measure_read_only() -> Worn:
         disk.mkdir()
         make_disk(image)
         mount = 'mount -o loop,errors=remount-ro "$1" "$2"'
-        tried = subprocess.run(  # noqa: S603
-            [*alone(), "sh", "-c", mount, "sh", str(image), str(disk)],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        if tried.returncode:
-            raise MissingPartError(
-                f"no disk can be mounted here ({tried.stderr.strip()[-200:]}); run this as root"
-            )
         python = [sys.executable, "-c", _CHILD, str(disk), str(answer)]
-        ended = subprocess.run(  # noqa: S603
-            [*alone(), "sh", "-c", f'{mount} && shift 2 && exec "$@"', "sh", str(image), str(disk), *python],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        if ended.returncode:
-            raise HematoVisionError(f"the trial failed: {ended.stderr.strip()[-500:]}")
+        run_on_disk(mount, (str(image), str(disk)), python)
         result = json.loads(answer.read_text(encoding="utf-8"))
     return Worn(**result | {"failures": tuple(result["failures"])})
 
