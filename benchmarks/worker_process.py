@@ -79,7 +79,7 @@ def _wait_until_idle() -> None:
 def _is_computing() -> bool:
     """Whether a thread of this process but this one computes, or waits for a processor to."""
     for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # it has ended
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended, before or while it is read
             state = (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
             if state == "R" and task.name != str(threading.get_native_id()):
                 return True
@@ -175,8 +175,8 @@ class _Moment:
         for task in tasks:
             try:
                 waited_ns += int((task / "schedstat").read_text(encoding="utf-8").split()[1])
-            except FileNotFoundError:
-                continue  # the thread has ended, or the kernel does not count
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # the thread has ended, before or while it is read, or the kernel does not count
         with Path("/proc/stat").open(encoding="utf-8") as file:
             user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
         return cls(
