@@ -88,7 +88,7 @@ def read_dataset(source: str) -> DataSet:
             label is nearly a class.
         SettingError: the scale is no scale.
     """
-    path, um_per_pixel = _split_scale(source)
+    path, um_per_pixel = split_scale(source)
     try:
         path.stat()
     except OSError as error:
@@ -123,7 +123,12 @@ def read_dataset(source: str) -> DataSet:
     return DataSet(name, path, tuple(images), scale, tuple(sorted(dropped.items())), unknown)
 
 
-def _split_scale(source: str) -> tuple[Path, float | None]:
+def split_scale(source: str) -> tuple[Path, float | None]:
+    """Split a source into its path and the scale after the @, None where it gives none.
+
+    Raises:
+        SettingError: what follows the @ is no scale.
+    """
     text, at, scale = source.rpartition("@")
     if not at or os.path.exists(source):  # noqa: PTH110 (Path.exists raises for a name that is too long)
         return Path(source), None
@@ -164,9 +169,10 @@ def _originals(folder: Path, dropped: dict[str, int]) -> Iterator[LabelledImage]
     root = folder.parent
     sides: dict[str, str] = {}
     if (root / "original_split.csv").is_file():
-        sides = {row["image"]: row["split"] for row in _rows(root / "original_split.csv", ("image", "split"))}
+        split = read_rows(root / "original_split.csv", ("image", "split"))
+        sides = {row["image"]: row["split"] for row in split}
         _check_sides(root / "original_split.csv", sides.values())
-    for row in _rows(root / "labels.csv", ("Image", "Category")):
+    for row in read_rows(root / "labels.csv", ("Image", "Category")):
         # The second column is the number in the file name; some cells are empty, some hold several classes.
         number, label = row["Image"].strip(), label_of(row["Category"])
         path = folder / f"BloodImage_{int(number):05d}.jpg" if number.isdigit() else None
@@ -185,7 +191,7 @@ def _copies(folders: list[Path], dropped: dict[str, int]) -> Iterator[LabelledIm
         originals = {}
         if table.is_file():
             originals = {
-                row["image"]: Path(row["original"]).stem for row in _rows(table, ("image", "original"))
+                row["image"]: Path(row["original"]).stem for row in read_rows(table, ("image", "original"))
             }
         for path in _images_in(side_folder, dropped):
             key = path.relative_to(side_folder.parent).as_posix()
@@ -202,7 +208,7 @@ def _copies(folders: list[Path], dropped: dict[str, int]) -> Iterator[LabelledIm
 def _class_folders(path: Path, name: str, dropped: dict[str, int]) -> Iterator[LabelledImage]:
     sides: dict[str, str] = {}
     if (path / "split.csv").is_file():
-        sides = {row["image"]: row["split"] for row in _rows(path / "split.csv", ("image", "split"))}
+        sides = {row["image"]: row["split"] for row in read_rows(path / "split.csv", ("image", "split"))}
         absent = [image for image in sides if not (path / image).is_file()]
         if absent:
             raise DataSetError(
@@ -242,7 +248,7 @@ def _images_in(folder: Path, dropped: dict[str, int]) -> tuple[Path, ...]:
 
 
 def _table(path: Path, name: str, dropped: dict[str, int]) -> Iterator[LabelledImage]:
-    rows = _rows(path, ("image", "label"))
+    rows = read_rows(path, ("image", "label"))
     _check_sides(path, (row["split"] for row in rows if row.get("split")))
     for row in rows:
         label = label_of(row["label"] or "")
@@ -264,7 +270,12 @@ def _check_sides(table: Path, sides: Iterable[str]) -> None:
         raise DataSetError(f"{table}: split '{wrong[0]}' is unknown; it must be train or test")
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read the rows of a CSV table with a heading.
+
+    Raises:
+        DataSetError: it cannot be read, lacks one of these columns, or a row lacks one.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -1,7 +1,6 @@
 """Fine-tuning: training cells in, a network and its history out; resumable."""
 
 import dataclasses
-import json
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize
 from hematovision.errors import DataSetError, ModelFileError, SettingError
-from hematovision.model_file import write_atomically
 from train.augment import PATCH_MARGIN, augment
 from train.cells import OTHER, CellSet
+from train.checkpoint import Checkpoint
 from train.drawn import DRAWN_COLLECTION
 from train.network import build_network, load_network
 
@@ -35,9 +34,6 @@ WARM_UP_EPOCHS = 1
 
 _THREADS = 2
 _AHEAD = 8  # batches
-_STATE = "state.keras"
-_HISTORY = "history.json"
-_SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -176,13 +172,12 @@ def fit(
         SettingError: the folder holds another run.
         ModelFileError: weights or state cannot be loaded.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, {**dataclasses.asdict(settings), **identity})
+    checkpoint = Checkpoint(folder, {**dataclasses.asdict(settings), **identity}, EpochResult)
     keras.utils.set_random_seed(settings.seed)
     steps = settings.crops_per_epoch // settings.batch
-    history = _read_history(folder)
+    history = checkpoint.read_history()
     if history:
-        network = load_network(folder / _STATE, with_optimizer=True)
+        network = load_network(checkpoint.state, with_optimizer=True)
     else:
         network = build_network(settings.crop.side_px, weights)
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -202,10 +197,10 @@ def fit(
         loss = _learn(network, batches, epoch * steps, settings.epochs * steps, on_step)
         result = _look(network, development, epoch + 1, loss, started)
         history.append(result)
-        _keep(folder, network, history)
+        checkpoint.save(network, history)
         on_epoch(result)
     # Without the optimiser, whose state is twice the size of the network.
-    return load_network(folder / _STATE), history
+    return load_network(checkpoint.state), history
 
 
 def predict_logits(network: keras.Model, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -261,41 +256,4 @@ def _look(network: keras.Model, development: CellSet, epoch: int, loss: float, s
         float(right.mean()),
         float(np.mean(recalls)),
         time.monotonic() - started,
-    )
-
-
-def _claim(folder: Path, run: Mapping[str, Any]) -> None:
-    """Note in the folder which run it holds, or refuse one that is another."""
-    path = folder / _SETTINGS
-    if path.exists():
-        try:
-            held = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise SettingError(f"{path}: damaged ({error}); use another folder") from error
-        differing = sorted(key for key in {*run, *held} if run.get(key) != held.get(key))
-        if differing:
-            raise SettingError(
-                f"{folder}: holds a run with another {', '.join(differing)}; use another folder, or delete it"
-            )
-    else:
-        write_atomically(path, json.dumps(run, indent=2).encode())
-
-
-def _read_history(folder: Path) -> list[EpochResult]:
-    path = folder / _HISTORY
-    if not path.exists() or not (folder / _STATE).exists():
-        return []
-    try:
-        return [EpochResult(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as error:
-        raise SettingError(f"{path}: damaged ({error}); delete the folder to start again") from error
-
-
-def _keep(folder: Path, network: keras.Model, history: list[EpochResult]) -> None:
-    # The state is replaced before the history: cut off between the two, the epoch is done once more.
-    partial = folder / f"partial-{_STATE}"
-    network.save(partial)
-    partial.replace(folder / _STATE)
-    write_atomically(
-        folder / _HISTORY, json.dumps([dataclasses.asdict(entry) for entry in history], indent=2).encode()
     )

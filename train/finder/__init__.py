@@ -1,0 +1,1 @@
+"""Learning to find: fields with boxed cells in, a network that marks the centres of nucleated cells out."""

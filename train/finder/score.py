@@ -1,0 +1,133 @@
+"""How many boxed cells a finder finds, and what else it takes for one."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from hematovision.heat_map import STRIDE, at_finder_scale, find_peaks, padded
+from hematovision.images import RGBImage, read_image
+from train.finder.boxed_fields import BoxedField
+from train.finder.tiles import UNSURE_BORDER_UM
+
+#: A box within which a cell's middle may be found is this much wider than the cell's, on each side.
+BOX_MARGIN_UM = 0.5
+
+#: Finds centres (x, y) in pixels of an image, (height, width, 3) uint8 RGB, at a scale in µm per pixel.
+Find = Callable[[RGBImage, float], Sequence[tuple[float, float]]]
+
+
+@dataclass
+class FinderScore:
+    """The count of one laboratory, or of several together.
+
+    ``cells`` and ``found``: boxed cells by label. ``false_regions`` in ``counted_fields`` fields that are
+    boxed completely; regions at the border count neither way. ``red_cells`` and ``false_among_red``: red
+    cells boxed in view, and false regions in the fields that have them boxed.
+    """
+
+    cells: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    found: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    fields: int = 0
+    counted_fields: int = 0
+    false_regions: int = 0
+    red_cells: int = 0
+    false_among_red: int = 0
+    missed: list[str] = field(default_factory=list)
+
+    @property
+    def recall(self) -> float:
+        """Share of all boxed cells that were found; NaN without any."""
+        total = sum(self.cells.values())
+        return sum(self.found.values()) / total if total else float("nan")
+
+    @property
+    def false_per_field(self) -> float:
+        """False regions for each completely boxed field; NaN without any."""
+        return self.false_regions / self.counted_fields if self.counted_fields else float("nan")
+
+    @property
+    def false_per_1000_red_cells(self) -> float:
+        """False regions for each thousand red cells boxed in view; NaN without any."""
+        return 1000 * self.false_among_red / self.red_cells if self.red_cells else float("nan")
+
+    def add(self, boxed: BoxedField, centers: Sequence[tuple[float, float]], size: tuple[int, int]) -> None:
+        """Count a field: what was found in it, and its width and height in pixels."""
+        self.fields += 1
+        margin = BOX_MARGIN_UM / boxed.um_per_pixel
+        taken: set[int] = set()
+        for cell in boxed.cells:
+            wider = type(cell)(
+                cell.x - margin,
+                cell.y - margin,
+                cell.width + 2 * margin,
+                cell.height + 2 * margin,
+                cell.label,
+            )
+            inside = [
+                place for place, center in enumerate(centers) if place not in taken and wider.holds(*center)
+            ]
+            self.cells[cell.label] += 1
+            if inside:
+                self.found[cell.label] += 1
+                # One cell found as two is one right region and one false one.
+                middle = cell.center
+                taken.add(min(inside, key=lambda place: _distance2(centers[place], middle)))
+            else:
+                self.missed.append(f"{boxed.path}: {cell.label} at {cell.x:.0f}, {cell.y:.0f}")
+        if not boxed.complete:
+            return
+        self.counted_fields += 1
+        border = UNSURE_BORDER_UM / boxed.um_per_pixel
+        false = sum(
+            border <= x < size[0] - border and border <= y < size[1] - border
+            for place, (x, y) in enumerate(centers)
+            if place not in taken
+        )
+        self.false_regions += false
+        if boxed.red_cells:
+            self.red_cells += boxed.red_cells
+            self.false_among_red += false
+
+
+def score_finder(find: Find, fields: Iterable[BoxedField]) -> FinderScore:
+    """Run a finder over boxed fields.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    score = FinderScore()
+    for boxed in fields:
+        image = read_image(boxed.path)
+        score.add(boxed, find(image, boxed.um_per_pixel), (image.shape[1], image.shape[0]))
+    return score
+
+
+def network_finder(network: keras.Model, threshold: float) -> Find:
+    """Make a finder of a trained network; a centre is hotter than ``threshold``."""
+
+    def find(image: RGBImage, um_per_pixel: float) -> list[tuple[float, float]]:
+        field = at_finder_scale(image, um_per_pixel)
+        height, width = field.shape[:2]
+        heat = predict_heat(network, padded(field))
+        scale_x, scale_y = image.shape[1] / width, image.shape[0] / height
+        return [
+            ((peak.x + 0.5) * scale_x - 0.5, (peak.y + 0.5) * scale_y - 0.5)
+            for peak in find_peaks(heat, (width, height), threshold)
+        ]
+
+    return find
+
+
+def predict_heat(network: keras.Model, field: RGBImage) -> NDArray[np.float32]:
+    """Predict the heat map of a padded field: (height / 4, width / 4) float32 from 0 to 1."""
+    logits = np.asarray(network(field[None].astype(np.float32), training=False))[0, ..., 0]
+    assert logits.shape == (field.shape[0] // STRIDE, field.shape[1] // STRIDE)
+    return 1 / (1 + np.exp(-logits))
+
+
+def _distance2(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
