@@ -4,16 +4,17 @@ import click
 
 from train.audit_command import audit
 from train.console import stdout
+from train.cross_validate_command import cross_validate
 from train.evaluate_command import evaluate_command
 from train.fit_command import fit
 
 
 @click.group()
 def train() -> None:
-    """Data sets: download, audit. Models: fit, evaluate."""
+    """Data sets: download, audit. Models: fit, evaluate, cross-validate."""
 
 
-for command in (audit, fit, evaluate_command):
+for command in (audit, fit, evaluate_command, cross_validate):
     train.add_command(command)
 
 

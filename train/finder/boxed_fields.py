@@ -147,7 +147,8 @@ def _all_boxed(path: Path, scale: float) -> list[BoxedField]:
     laboratory = path.resolve().name
     fields = []
     for image, slide in slides.items():
-        white, decoys = [], []
+        white: list[BoxedCell] = []
+        decoys: list[BoxedCell] = []
         alone = sum(box.label in _WHITE for box in boxes[image]) == 1
         for box in boxes[image]:
             if box.label in _NO_NUCLEUS:

@@ -94,7 +94,7 @@ def _lens(picture: _Picture, rng: np.random.Generator) -> _Picture:
         soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 2.5))
         picture = picture + np.float32(rng.uniform(0.3, 2)) * (picture - soft)
     if rng.random() < _FRINGE_CHANCE:
-        shift = np.float64([[1, 0, 0], [0, 1, 0]])
+        shift = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
         for channel in (0, 2):
             shift[:, 2] = rng.uniform(-_MAX_FRINGE_PX, _MAX_FRINGE_PX, 2)
             picture[..., channel] = cv2.warpAffine(
