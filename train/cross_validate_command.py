@@ -8,7 +8,8 @@ import click
 from rich.table import Table
 
 from hematovision.errors import SettingError
-from train.console import progress_bars, stdout, write_json
+from hematovision.terminal.progress import Progress
+from train.console import stdout, write_json
 from train.quiet import tensorflow_kept_quiet
 
 _THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
@@ -64,7 +65,7 @@ def cross_validate(
         )
     if len(laboratories) < 2:
         raise SettingError(f"only {laboratories[0]} is given; without it there is nothing to learn from")
-    with tensorflow_kept_quiet():
+    with Progress("Loading TensorFlow"), tensorflow_kept_quiet():
         from train.finder.cross_validate import LeftOut, cross_validate_finder, to_json
         from train.finder.fit import FinderSettings, choose_training_fields, read_finder_data
 
@@ -73,17 +74,11 @@ def cross_validate(
     table = Table(title="laboratories left out in turn")
     for heading in ("left out", "threshold", "cells", "found", "false per field", "per 1,000 red cells"):
         table.add_column(heading, justify="left" if heading == "left out" else "right")
-    with progress_bars() as progress:
-        reading = progress.add_task("reading fields", total=None)
-        boxed = read_finder_data(
-            chosen, lambda done, total: progress.update(reading, completed=done, total=total)
-        )
-        task = progress.add_task("training", total=None)
+    with Progress() as progress:
+        boxed = read_finder_data(chosen, progress.of("reading fields"))
 
         def on_step(laboratory: str, done: int, total: int, loss: float) -> None:
-            progress.update(
-                task, completed=done, total=total, description=f"without {laboratory}, loss {loss:.3f}"
-            )
+            progress.at(f"training without {laboratory}, loss {loss:.3f}", done, total)
 
         def on_left_out(result: LeftOut) -> None:
             write_json(folder / f"{result.laboratory}.json", to_json(result))

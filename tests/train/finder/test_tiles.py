@@ -82,7 +82,7 @@ def test_every_overlay_says_where_it_hides_the_smear() -> None:
     shares = []
     for seed in range(40):
         drawn, hidden = draw_overlay(smear, np.random.default_rng(seed))
-        other, _ = draw_overlay(255 - smear, np.random.default_rng(seed))
+        other, _ = draw_overlay(np.invert(smear), np.random.default_rng(seed))
         # What is hidden looks nearly alike whatever lies below; what is untouched is as it was.
         assert (np.abs(drawn[hidden].astype(int) - other[hidden]).mean() if hidden.any() else 0) < 0.35 * 128
         shares.append(hidden.mean())
