@@ -8,6 +8,8 @@ FOCUS = 1.5
 CENTER_WEIGHT = 6.0
 #: About the share of a field that centres take up: with it a batch without a cell does not count more.
 CENTER_SHARE = 0.02
+#: Of the running statistics of batches: at Keras's 0.99 a short run ends before they are those of the data.
+MOMENTUM = 0.9
 #: What the network says of every place before it has learnt: that a centre is unlikely, as a logit.
 _PRIOR_LOGIT = -4.0
 
@@ -57,7 +59,7 @@ def _separable(x: keras.KerasTensor, filters: int, stride: int = 1) -> keras.Ker
 
 
 def _activate(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.ReLU(6.0)(layers.BatchNormalization()(x))
+    return layers.ReLU(6.0)(layers.BatchNormalization(momentum=MOMENTUM)(x))
 
 
 def _joined(fine: keras.KerasTensor, coarse: keras.KerasTensor, filters: int) -> keras.KerasTensor:
