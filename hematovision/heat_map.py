@@ -1,5 +1,6 @@
 """The finder's heat map: how a field goes in, and which places of what comes out are cells."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -70,10 +71,19 @@ def find_peaks(heat: NDArray[np.float32], size: tuple[int, int], threshold: floa
 
 def _center(heat: NDArray[np.float32], row: int, column: int) -> tuple[float, float]:
     """Return where the heat around a maximum lies, in pixels of the field: finer than a place is wide."""
-    top, left = max(row - 1, 0), max(column - 1, 0)
-    around = heat[top : row + 2, left : column + 2]
-    total = float(around.sum())
-    y = float((around.sum(axis=1) * np.arange(top, top + around.shape[0])).sum()) / total
-    x = float((around.sum(axis=0) * np.arange(left, left + around.shape[1])).sum()) / total
+    y = row + _vertex(heat[max(row - 1, 0) : row + 2, column], row > 0)
+    x = column + _vertex(heat[row, max(column - 1, 0) : column + 2], column > 0)
     middle = (STRIDE - 1) / 2
     return x * STRIDE + middle, y * STRIDE + middle
+
+
+def _vertex(three: NDArray[np.float32], has_before: bool) -> float:
+    """Return how far, from -0.5 to 0.5 places, the peak of three neighbours lies from the middle one.
+
+    A centre's heat is a Gaussian, whose logarithm is a parabola. At the border, where one is missing: 0.
+    """
+    if len(three) < 3 or not has_before:
+        return 0.0
+    before, here, after = (math.log(max(float(value), 1e-6)) for value in three)
+    curvature = before - 2 * here + after
+    return 0.0 if curvature >= 0 else min(max((before - after) / (2 * curvature), -0.5), 0.5)

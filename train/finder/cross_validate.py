@@ -61,15 +61,8 @@ def cross_validate_finder(
             step,
         )
         own = [field for field in fields if field.laboratory == laboratory]
-        on_left_out(
-            LeftOut(
-                laboratory,
-                {
-                    threshold: score_finder(network_finder(network, threshold), own)
-                    for threshold in thresholds
-                },
-            )
-        )
+        find = network_finder(network, min(thresholds))
+        on_left_out(LeftOut(laboratory, score_finder(find, own, thresholds)))
 
 
 def identify(fields: Sequence[BoxedField]) -> str:
@@ -96,6 +89,7 @@ def to_json(left_out: LeftOut) -> dict[str, Any]:
                 "red_cells": score.red_cells,
                 "false_among_red": score.false_among_red,
                 "missed": score.missed,
+                "false": score.false,
             }
             for threshold, score in left_out.scores.items()
         },

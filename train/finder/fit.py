@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hematovision.errors import DataSetError, ModelFileError, SettingError, reason_of
 from train.checkpoint import Checkpoint
 from train.finder.boxed_fields import BoxedField
+from train.finder.drawn_fields import DRAWN_FIELDS, DRAWN_LABORATORY, draw_training_field
 from train.finder.network import build_finder_network, heat_loss
 from train.finder.tiles import TrainingField, make_tile, read_training_field
 
@@ -103,7 +104,7 @@ def choose_training_fields(fields: Sequence[BoxedField], seed: int) -> list[Boxe
 
 
 def read_finder_data(fields: Sequence[BoxedField], on_read: Callable[[int, int], None]) -> FinderData:
-    """Read training fields into memory, at the finder's scale.
+    """Read training fields into memory, at the finder's scale, and draw those of the drawn smear.
 
     Raises:
         ImageError: an image cannot be read.
@@ -112,7 +113,9 @@ def read_finder_data(fields: Sequence[BoxedField], on_read: Callable[[int, int],
     for done, field in enumerate(fields, 1):
         read.append(read_training_field(field))
         on_read(done, len(fields))
-    return FinderData(tuple(read), tuple(field.laboratory for field in fields))
+    laboratories = [field.laboratory for field in fields] + [DRAWN_LABORATORY] * DRAWN_FIELDS
+    read += [draw_training_field(number) for number in range(DRAWN_FIELDS)]
+    return FinderData(tuple(read), tuple(laboratories))
 
 
 def fit_finder(

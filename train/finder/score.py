@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from hematovision.heat_map import STRIDE, at_finder_scale, find_peaks, padded
+from hematovision.heat_map import STRIDE, Peak, at_finder_scale, find_peaks, padded
 from hematovision.images import RGBImage, read_image
 from train.finder.boxed_fields import BoxedField
 from train.finder.tiles import UNSURE_BORDER_UM
@@ -16,8 +16,8 @@ from train.finder.tiles import UNSURE_BORDER_UM
 #: A box within which a cell's middle may be found is this much wider than the cell's, on each side.
 BOX_MARGIN_UM = 0.5
 
-#: Finds centres (x, y) in pixels of an image, (height, width, 3) uint8 RGB, at a scale in µm per pixel.
-Find = Callable[[RGBImage, float], Sequence[tuple[float, float]]]
+#: Finds centres in an image, (height, width, 3) uint8 RGB, of a scale in µm per pixel: `Peak` in its pixels.
+Find = Callable[[RGBImage, float], Sequence[Peak]]
 
 
 @dataclass
@@ -37,6 +37,7 @@ class FinderScore:
     red_cells: int = 0
     false_among_red: int = 0
     missed: list[str] = field(default_factory=list)
+    false: list[str] = field(default_factory=list)
 
     @property
     def recall(self) -> float:
@@ -82,40 +83,48 @@ class FinderScore:
             return
         self.counted_fields += 1
         border = UNSURE_BORDER_UM / boxed.um_per_pixel
-        false = sum(
-            border <= x < size[0] - border and border <= y < size[1] - border
+        false = [
+            f"{boxed.path}: {x:.0f}, {y:.0f}"
             for place, (x, y) in enumerate(centers)
             if place not in taken
-        )
-        self.false_regions += false
+            and border <= x < size[0] - border
+            and border <= y < size[1] - border
+        ]
+        self.false += false
+        self.false_regions += len(false)
         if boxed.red_cells:
             self.red_cells += boxed.red_cells
-            self.false_among_red += false
+            self.false_among_red += len(false)
 
 
-def score_finder(find: Find, fields: Iterable[BoxedField]) -> FinderScore:
-    """Run a finder over boxed fields.
+def score_finder(
+    find: Find, fields: Iterable[BoxedField], thresholds: Sequence[float]
+) -> dict[float, FinderScore]:
+    """Run a finder over boxed fields once, and count what is hotter than each threshold.
 
     Raises:
         ImageError: an image cannot be read.
     """
-    score = FinderScore()
+    scores = {threshold: FinderScore() for threshold in thresholds}
     for boxed in fields:
         image = read_image(boxed.path)
-        score.add(boxed, find(image, boxed.um_per_pixel), (image.shape[1], image.shape[0]))
-    return score
+        peaks = find(image, boxed.um_per_pixel)
+        for threshold, score in scores.items():
+            centers = [(peak.x, peak.y) for peak in peaks if peak.heat > threshold]
+            score.add(boxed, centers, (image.shape[1], image.shape[0]))
+    return scores
 
 
 def network_finder(network: keras.Model, threshold: float) -> Find:
-    """Make a finder of a trained network; a centre is hotter than ``threshold``."""
+    """Make a finder of a trained network, of what is hotter than the lowest threshold of interest."""
 
-    def find(image: RGBImage, um_per_pixel: float) -> list[tuple[float, float]]:
+    def find(image: RGBImage, um_per_pixel: float) -> list[Peak]:
         field = at_finder_scale(image, um_per_pixel)
         height, width = field.shape[:2]
         heat = predict_heat(network, padded(field))
         scale_x, scale_y = image.shape[1] / width, image.shape[0] / height
         return [
-            ((peak.x + 0.5) * scale_x - 0.5, (peak.y + 0.5) * scale_y - 0.5)
+            Peak((peak.x + 0.5) * scale_x - 0.5, (peak.y + 0.5) * scale_y - 0.5, peak.heat)
             for peak in find_peaks(heat, (width, height), threshold)
         ]
 

@@ -123,7 +123,7 @@ def test_a_finder_learns_what_is_drawn(data: FinderData, fields: list[BoxedField
     settings = FinderSettings(epochs=6, tiles_per_epoch=320, batch=8)
     network = fit_finder(data.without("south"), settings, {}, tmp_path, ignore)
     south = [field for field in fields if field.laboratory == "south"]
-    score = score_finder(network_finder(network, 0.4), south)
+    score = score_finder(network_finder(network, 0.4), south, (0.4,))[0.4]
     assert score.recall > 0.9
     assert score.false_per_field < 1
 
