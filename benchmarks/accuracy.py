@@ -15,11 +15,11 @@ from benchmarks.latency import write_crops
 from benchmarks.results import Accuracy, Comparison, Estimate, Unmeasured
 from benchmarks.variants import BuiltModel, Say, data_folder, preferred_runtime, tensorflow_version
 from benchmarks.worker import Worker
-from edge.classifier import probabilities
-from edge.runtime import default_threads
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import probabilities
 from hematovision.errors import HematoVisionError, MissingPartError
 from hematovision.model_file import Manifest, read_model_file
+from hematovision.runtime import default_threads
 from train.cells import CellSet, read_cells
 from train.console import say_unreadable, with_scale
 from train.datasets import DataSet, read_dataset

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.recipes import RECIPES
-from edge.runtime import default_threads
+from hematovision.runtime import default_threads
 
 if TYPE_CHECKING:  # imports much that the processes that are measured have no use for
     from benchmarks.results import Unmeasured

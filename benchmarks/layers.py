@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from benchmarks.flatbuffer import as_input, cut_out, read_network
 from benchmarks.results import Estimate, LayerTime, LayerTimes
 from benchmarks.variants import BuiltModel
-from edge.runtime import load_interpreter
 from hematovision.errors import ModelFileError, SettingError
 from hematovision.model_file import read_model_file
+from hematovision.runtime import load_interpreter
 
 RUNTIME = "litert"
 _MIN_ROUNDS, _MAX_ROUNDS = 5, 200

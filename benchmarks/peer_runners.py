@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.contenders import Contender
 from benchmarks.runners import Run
-from edge.classifier import Classifier
+from hematovision.classifier import Classifier
 from hematovision.model_file import read_model_file
 
 

@@ -14,9 +14,9 @@ from benchmarks.onnx_files import FLOAT32, INT8, UINT8, build_onnx
 from benchmarks.results import Latency, Peer, Unmeasured
 from benchmarks.variants import BuiltModel, Say
 from convert import parity
-from edge.classifier import probabilities
-from edge.runtime import default_threads
+from hematovision.classifier import probabilities
 from hematovision.errors import HematoVisionError, MissingPartError, ModelFileError
+from hematovision.runtime import default_threads
 
 #: Of ours: what peers are compared with, and made of.
 VARIANTS = (KERAS, FLOAT32, INT8)

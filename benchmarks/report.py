@@ -42,10 +42,10 @@ from benchmarks.results import (
     Unmeasured,
     Variant,
 )
-from edge.runtime import available_runtimes
 from hematovision import __version__
 from hematovision.errors import MissingPartError, SettingError, reason_of
 from hematovision.model_file import write_atomically
+from hematovision.runtime import available_runtimes
 from train.console import stderr, stdout
 
 #: Names of a report's files in its folder; its pictures are in the folder `PLOTS` beside them.

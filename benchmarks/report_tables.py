@@ -17,7 +17,7 @@ from hematovision.cell_classes import CLASS_NAMES
 _MIB = 2**20
 #: Of a network's operators, those that take longest are printed; all are in the JSON.
 _LAYERS_SHOWN = 10
-#: In the order in which a device would take them (`edge.runtime`), then what is on no device.
+#: In the order in which a device would take them (`hematovision.runtime`), then what is on no device.
 _RUNTIMES = ("litert", "tflite-runtime", "tensorflow", "keras")
 
 

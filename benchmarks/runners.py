@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.contenders import Contender
-from edge.classifier import Classifier
-from edge.runtime import LoadedModel, allocate, load_interpreter
+from hematovision.classifier import Classifier
 from hematovision.errors import MissingPartError
 from hematovision.model_file import read_model_file
+from hematovision.runtime import LoadedModel, allocate, load_interpreter
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 

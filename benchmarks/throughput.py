@@ -26,8 +26,8 @@ from benchmarks.real_fields import (
 )
 from benchmarks.results import Throughput, Unmeasured
 from benchmarks.throughput_process import HELD
-from edge.classifier import default_model_path
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import default_model_path
 from hematovision.errors import HematoVisionError, SettingError, StoreError
 from hematovision.images import RGBImage
 from hematovision.model_file import read_model_file

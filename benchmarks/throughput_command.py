@@ -10,7 +10,7 @@ from benchmarks.real_fields import MOST_LEUKOCYTES
 from benchmarks.report import measuring
 from benchmarks.throughput import CELLS_PER_FRAME, FRAMES, MIN_FRAMES, SOURCES, measure_all
 from benchmarks.variants import VARIANT_NAMES, open_models
-from edge.classifier import default_model_path
+from hematovision.classifier import default_model_path
 from hematovision.model_file import read_model_file
 
 

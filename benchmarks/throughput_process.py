@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cameras import Camera, Frame, LostFrame
-from edge.classifier import Classifier, Prediction
 from edge.pipeline import LiveLine, Pipeline, SeenFrame, live_threads
 from edge.timing import STEPS
 from edge.tracker import AGREEING_LOOKS
+from hematovision.classifier import Classifier, Prediction
 from hematovision.errors import HematoVisionError
 from hematovision.images import RGBImage
 from hematovision.model_file import read_model_file

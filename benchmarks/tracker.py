@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge.cameras.phantom import DrawnFrame
-from edge.classifier import Classifier
 from edge.phantom_score import PhantomScore, Score
 from edge.pipeline import LiveLine, SeenFrame
+from hematovision.classifier import Classifier
 from hematovision.phantom import Microscope, Pose, Slide
 from hematovision.phantom.stage import Scene
 

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.tracker import FRAME_SIZE, by_hand, total, try_tracker
-from edge.classifier import Classifier, default_model_path
 from edge.phantom_score import LONG_ENOUGH, Score
 from edge.pipeline import live_threads
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.model_file import read_model_file
 from hematovision.phantom.stage import Scene, trial
 from hematovision.terminal.progress import Progress

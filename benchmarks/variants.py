@@ -29,8 +29,7 @@ from benchmarks.results import Unmeasured, Variant
 from convert.calibration import draw_calibration
 from convert.parity import Limits
 from convert.recipes import RECIPES, Recipe
-from edge.classifier import Classifier
-from edge.runtime import available_runtimes
+from hematovision.classifier import Classifier
 from hematovision.crops import CropSize, cut_crop
 from hematovision.errors import (
     DataSetError,
@@ -50,6 +49,7 @@ from hematovision.model_file import (
     read_model_file,
 )
 from hematovision.optics import measure_field
+from hematovision.runtime import available_runtimes
 from train.cells import load_training_cells
 from train.console import say_unreadable, stderr
 from train.drawn import DRAWN_UM_PER_PIXEL, draw, drawn_cells

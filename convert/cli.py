@@ -11,9 +11,9 @@ from rich.table import Table
 
 from convert.parity import Limits
 from convert.recipes import RECIPES
-from edge.runtime import available_runtimes
 from hematovision.errors import ConversionError, SettingError
 from hematovision.model_file import Manifest, read_keras_manifest
+from hematovision.runtime import available_runtimes
 from hematovision.terminal.progress import Progress
 from train.cells import CellSet, load_training_cells
 from train.console import say_unreadable

@@ -20,7 +20,6 @@ from tensorflow.lite.python.convert import ConverterError
 from convert.calibration import Calibration, draw_calibration
 from convert.parity import Limits, Parity, Reference, measure_parity
 from convert.recipes import Recipe
-from edge.runtime import available_runtimes, load_interpreter
 from hematovision import __version__
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.errors import (
@@ -32,6 +31,7 @@ from hematovision.errors import (
 )
 from hematovision.extras import install_command
 from hematovision.model_file import Manifest, ModelFile, read_model_file, write_model_file
+from hematovision.runtime import available_runtimes, load_interpreter
 from train.cells import CellSet
 from train.fit import predict_logits
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.classifier import Classifier, probabilities
+from hematovision.classifier import Classifier, probabilities
 from hematovision.errors import ConversionError, SettingError
 from hematovision.model_file import ModelFile
 from train.confidence import fit_temperature

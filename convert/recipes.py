@@ -23,8 +23,8 @@ _BOTH = ("litert", "tflite-runtime")
 class Recipe:
     """One way of writing the network as a TensorFlow Lite file.
 
-    ``runtimes``: names in `edge.runtime.PACKAGES` on which the file loads; tests load it on each. Types are
-    NumPy's names. ``integer_only``: between input and output, nothing is left in floating point.
+    ``runtimes``: names in `hematovision.runtime.PACKAGES` on which the file loads; tests load it on each.
+    Types are NumPy's names. ``integer_only``: between input and output, nothing is left in floating point.
     """
 
     name: str

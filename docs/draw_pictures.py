@@ -8,9 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 from edge.annotate import annotate
 from edge.cameras import LostFrame
 from edge.cameras.phantom import PhantomCamera
-from edge.classifier import Classifier, default_model_path
 from edge.pipeline import LiveLine, SeenFrame
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.model_file import read_model_file
 from hematovision.phantom import Microscope, Pose, Slide, Smear
 

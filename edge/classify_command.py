@@ -26,10 +26,10 @@ from edge.command_options import (
 )
 from edge.lamp import LampWatch
 from edge.output import CellTable, CsvRows, JsonLines, Output
-from edge.runtime import default_threads
 from edge.scale import ScaleWatch
 from edge.stills import name_frames
 from hematovision.errors import CameraError, ImageError
+from hematovision.runtime import default_threads
 from hematovision.terminal.interrupts import finishing_what_is_begun, up_to
 from hematovision.terminal.progress import Progress
 

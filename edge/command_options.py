@@ -11,12 +11,12 @@ import cv2
 
 from edge.blank_field import read_blank
 from edge.cameras import Camera
-from edge.classifier import Classifier, default_model_path
 from edge.config import find_file, load_settings, state_folder
-from edge.runtime import AUTO, PACKAGES
 from edge.scale import choose_scale
 from hematovision.blank_field import BlankField
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.model_file import read_model_file
+from hematovision.runtime import AUTO, PACKAGES
 from hematovision.terminal.progress import Progress
 
 model_option = click.option(

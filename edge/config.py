@@ -18,10 +18,10 @@ from typing import Any
 from edge import config_rules as rules
 from edge.config_rules import Rule
 from edge.private_file import read_private_file
-from edge.runtime import AUTO, PACKAGES
 from hematovision.errors import SettingError
 from hematovision.images import shown_path
 from hematovision.regular_file import read_regular_file
+from hematovision.runtime import AUTO, PACKAGES
 from hematovision.terminal.mistyped import decimal_comma
 
 #: Read where no other file is named.

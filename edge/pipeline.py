@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cameras import Camera, Frame, LostFrame
-from edge.classifier import Classifier, Prediction
-from edge.runtime import default_threads
 from edge.threads import STOP_LIMIT_S, Closed, Handover, Worker
 from edge.timing import StepTimes
 from edge.tracker import Skipped, TrackedCell, Tracker
 from hematovision.blank_field import BlankField
+from hematovision.classifier import Classifier, Prediction
 from hematovision.crops import cut_crops
 from hematovision.errors import ImageError
 from hematovision.finder import CellRegion, find_cells
 from hematovision.images import shown_path
 from hematovision.optics import Field, measure_field
+from hematovision.runtime import default_threads
 
 # Frames waiting between two threads: enough to even out a slow one, few enough to stay current.
 _AHEAD = 2

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from edge.cameras import Frame, LostFrame
 from edge.cameras.phantom import PhantomCamera
-from edge.classifier import Classifier
 from edge.command_options import NO_SCALE, NOTE, load_classifier, model_option, runtime_option
 from edge.phantom_score import PhantomScore
 from edge.pipeline import LiveLine, Pipeline, live_threads
 from edge.stills import name_cells
 from edge.store import NewSession, Store, open_reader
 from edge.tracker import TrackedCell
+from hematovision.classifier import Classifier
 from hematovision.errors import HematoVisionError
 from hematovision.finder import find_cells
 from hematovision.optics import measure_field

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from edge.cameras import Camera, Frame, LostFrame
-from edge.classifier import Classifier, Prediction
 from hematovision.blank_field import BlankField
+from hematovision.classifier import Classifier, Prediction
 from hematovision.crops import cut_crops
 from hematovision.errors import ImageError
 from hematovision.finder import CellRegion, find_cells, find_single

@@ -6,10 +6,10 @@ from threading import Event, Thread
 from time import monotonic
 
 from edge.cameras import Camera, LostFrame
-from edge.classifier import Classifier
 from edge.device import Device, State
 from edge.pipeline import Line, Pipeline, SeenFrame
 from edge.threads import Closed
+from hematovision.classifier import Classifier
 from hematovision.errors import (
     CameraError,
     ModelFileError,

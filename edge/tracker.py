@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cameras import Frame
-from edge.classifier import Prediction, decide
 from edge.frame_check import FocusMemory, is_overexposed, sharpness
 from edge.rectangle import EVERYWHERE, Rectangle
 from edge.stage_motion import MIN_CONTRAST, Position, Stage, make_picture
 from hematovision.cell_classes import UNCLASSIFIED
+from hematovision.classifier import Prediction, decide
 from hematovision.finder import CellRegion
 from hematovision.optics import Field
 

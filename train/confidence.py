@@ -7,7 +7,7 @@ microscope as one that gave many, and the next one is like neither.
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.classifier import probabilities
+from hematovision.classifier import probabilities
 
 #: Share of the development cells of the four classes that the decline threshold keeps.
 KEPT_SHARE = 0.95

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from edge.classifier import Classifier, probabilities
-from edge.runtime import AUTO, PACKAGES
+from hematovision.classifier import Classifier, probabilities
 from hematovision.errors import SettingError
 from hematovision.model_file import (
     Manifest,
@@ -18,6 +17,7 @@ from hematovision.model_file import (
     write_keras_manifest,
     write_model_file,
 )
+from hematovision.runtime import AUTO, PACKAGES
 from hematovision.terminal.progress import Progress
 from train.cells import read_cells
 from train.console import (

@@ -13,7 +13,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.classifier import probabilities
+from hematovision.classifier import probabilities
 from hematovision.crops import CropSize
 from hematovision.errors import DataSetError, SettingError, reason_of
 from hematovision.model_file import (

@@ -24,7 +24,6 @@ from rich.table import Table
 from benchmarks.faults.mosquitto import Listener, Mosquitto, Relay
 from benchmarks.faults.page import HERE
 from edge.cameras import Camera, Frame, open_camera
-from edge.classifier import Classifier, default_model_path
 from edge.config import MqttSettings, Settings, StoreSettings
 from edge.device import Device, State
 from edge.health import read_health
@@ -33,6 +32,7 @@ from edge.publish import Publisher, Times, cell_messages
 from edge.store import Store
 from edge.tracker import TrackedCell
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.errors import HematoVisionError
 from hematovision.model_file import read_model_file
 

@@ -25,13 +25,13 @@ from rich.table import Table
 from edge.cameras import Camera, LostFrame
 from edge.cameras.live import UNATTENDED, LiveCamera, Picture
 from edge.cameras.phantom import DrawnFrame
-from edge.classifier import Classifier, default_model_path
 from edge.config import Settings
 from edge.device import Device
 from edge.phantom_score import PhantomScore, Score
 from edge.pipeline import LiveLine, SeenFrame, live_threads
 from edge.store import Store
 from edge.supervisor import Supervisor
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.errors import CameraError, HematoVisionError, NoCameraError
 from hematovision.images import RGBImage
 from hematovision.model_file import read_model_file

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from edge.classifier import Prediction
 from edge.config import Settings
 from edge.device import DeviceStatus
 from edge.differential import Differential, Share, beyond_reference, classifier_error
@@ -19,6 +18,7 @@ from edge.stills import NamedCell
 from edge.store import Correction, Event, Session, StoredCell
 from edge.web.uploads import Classified
 from hematovision.cell_classes import CELL_CLASSES, CLASS_NAMES, REFERENCE_SOURCE
+from hematovision.classifier import Prediction
 from hematovision.model_file import Manifest, ModelFile
 
 JSON = dict[str, Any]

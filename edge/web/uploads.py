@@ -14,11 +14,11 @@ import numpy as np
 from werkzeug.exceptions import BadRequest, ServiceUnavailable, UnsupportedMediaType
 from werkzeug.wrappers import Request
 
-from edge.classifier import Classifier
 from edge.config import Settings, WebSettings
 from edge.stills import NamedCell
 from edge.web.drawing import WIDTH_PX, draw_small
 from edge.web.kept_files import SentFile
+from hematovision.classifier import Classifier
 from hematovision.errors import ChildEnding, ChildError
 from hematovision.model_file import ModelFile
 from hematovision.optics import check_um_per_pixel

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.contenders import Contender
-from edge.classifier import default_model_path
+from hematovision.classifier import default_model_path
 
 _INTERPRETER = """
 import ctypes, enum, fcntl, os, signal, sys, time

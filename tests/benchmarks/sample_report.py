@@ -24,8 +24,8 @@ from benchmarks.results import (
     Unmeasured,
     Variant,
 )
-from edge.classifier import probabilities
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import probabilities
 from train.cells import OTHER, CellSet
 from train.datasets import LabelledImage
 from train.evaluate import evaluate

@@ -18,8 +18,8 @@ from benchmarks.accuracy import DEFAULT_DATA, compare, mcnemar, measure_accuracy
 from benchmarks.results import Accuracy, Unmeasured
 from benchmarks.variants import VARIANT_NAMES, BuiltModel, open_models
 from convert.recipes import RECIPES
-from edge.classifier import Classifier, default_model_path, probabilities
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import Classifier, default_model_path, probabilities
 from hematovision.cli import root
 from hematovision.errors import DataSetError, StoreError
 from hematovision.model_file import manifest_path, read_model_file, write_model_file

@@ -17,7 +17,7 @@ from benchmarks.latency import ASKED
 from benchmarks.report import read_report
 from benchmarks.results import Unmeasured
 from benchmarks.variants import VARIANT_NAMES, BuiltModel
-from edge.classifier import default_model_path
+from hematovision.classifier import default_model_path
 from hematovision.errors import DataSetError, HematoVisionError
 
 from .sample_report import sample_report

@@ -18,7 +18,7 @@ from benchmarks.faults.hour import (
     write_samples,
 )
 from benchmarks.faults.stalls import Fault, Stalls, measure_stalls
-from edge.classifier import Classifier, default_model_path
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.cli import root
 from hematovision.errors import CameraError, HematoVisionError
 from hematovision.model_file import read_model_file

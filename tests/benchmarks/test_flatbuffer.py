@@ -18,7 +18,7 @@ from benchmarks.flatbuffer import (
 )
 from benchmarks.variants import BuiltModel
 from convert.recipes import RECIPES
-from edge.classifier import default_model_path
+from hematovision.classifier import default_model_path
 from hematovision.errors import HematoVisionError, MissingPartError, ModelFileError
 from hematovision.model_file import read_model_file
 from tests.benchmarks.flatbuffer_edits import pack, unpack

@@ -15,9 +15,9 @@ from benchmarks.contenders import Contender
 from benchmarks.latency import ROUNDS, answers, reference_of, time_contenders, with_rates
 from benchmarks.results import Variant
 from benchmarks.worker import Worker
-from edge.classifier import default_model_path
-from edge.runtime import available_runtimes
+from hematovision.classifier import default_model_path
 from hematovision.errors import HematoVisionError, SettingError, StoreError
+from hematovision.runtime import available_runtimes
 from tests.benchmarks.impostor import install_impostor
 
 pytestmark = pytest.mark.skipif("litert" not in available_runtimes(), reason="LiteRT is not installed")

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.contenders import cores
-from edge.classifier import default_model_path
-from edge.runtime import available_runtimes
+from hematovision.classifier import default_model_path
 from hematovision.cli import root
+from hematovision.runtime import available_runtimes
 from tests.benchmarks.impostor import install_impostor
 
 RUNTIME = available_runtimes()[0]

@@ -10,10 +10,10 @@ from benchmarks.noise import compare_tensors, match_tensors, measure_noise, quan
 from benchmarks.report import to_json
 from benchmarks.results import QuantisationNoise, TensorNoise
 from benchmarks.variants import BuiltModel
-from edge.classifier import Classifier
-from edge.runtime import load_interpreter
+from hematovision.classifier import Classifier
 from hematovision.errors import ModelFileError, SettingError
 from hematovision.model_file import read_model_file
+from hematovision.runtime import load_interpreter
 from tests.benchmarks.flatbuffer_edits import pack, unpack
 from tests.benchmarks.sample_report import sample_report
 

@@ -14,7 +14,7 @@ from benchmarks import onnx_files
 from benchmarks.cache import kept_files
 from benchmarks.onnx_files import FLOAT32, INT8, KINDS, UINT8, build_onnx
 from benchmarks.variants import BuiltModel
-from edge.classifier import Classifier
+from hematovision.classifier import Classifier
 from hematovision.errors import ConversionError, MissingPartError
 from hematovision.model_file import read_model_file
 

@@ -7,7 +7,7 @@ from benchmarks.contenders import Contender
 from benchmarks.latency import answers
 from benchmarks.onnx_files import build_onnx
 from benchmarks.variants import BuiltModel
-from edge.classifier import Classifier
+from hematovision.classifier import Classifier
 from hematovision.model_file import read_model_file
 
 

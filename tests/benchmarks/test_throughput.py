@@ -34,9 +34,9 @@ from benchmarks.throughput_process import (
     play_unpaced,
 )
 from edge.cameras import Frame, LostFrame
-from edge.classifier import Prediction, default_model_path
 from edge.pipeline import SeenFrame
 from edge.timing import STEPS
+from hematovision.classifier import Prediction, default_model_path
 from hematovision.cli import root
 from hematovision.errors import DataSetError, HematoVisionError, ModelFileError, SettingError
 from hematovision.finder import find_cells

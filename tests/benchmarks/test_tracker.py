@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.tracker import TrackerTrial, by_hand, total, try_tracker
-from edge.classifier import Classifier, default_model_path
 from edge.phantom_score import Score
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.cli import root
 from hematovision.model_file import read_model_file
 from hematovision.phantom import Pose, Smear

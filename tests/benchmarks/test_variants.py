@@ -20,7 +20,7 @@ from benchmarks.variants import VARIANT_NAMES, BuiltModel, default_network, open
 from convert import export
 from convert.calibration import draw_calibration
 from convert.recipes import RECIPES, Recipe
-from edge.classifier import Classifier, default_model_path
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.crops import CropSize
 from hematovision.errors import (
     ConversionError,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from benchmarks import worker
 from benchmarks.contenders import Contender
 from benchmarks.worker import Worker
-from edge.classifier import Classifier, default_model_path
-from edge.runtime import available_runtimes
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.errors import HematoVisionError
 from hematovision.model_file import read_model_file
+from hematovision.runtime import available_runtimes
 from tests.benchmarks.impostor import install_impostor
 
 RUNTIME = available_runtimes()[0]

@@ -14,11 +14,11 @@ from convert.calibration import Calibration
 from convert.export import check_tensors, make_variant, take_reference, to_tflite, write_variant
 from convert.parity import Reference
 from convert.recipes import RECIPES, Recipe
-from edge.classifier import Classifier
-from edge.runtime import available_runtimes, load_interpreter
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import Classifier
 from hematovision.errors import ConversionError, DataSetError, MissingPartError, ModelFileError
 from hematovision.model_file import Manifest, read_model_file, write_model_file
+from hematovision.runtime import available_runtimes, load_interpreter
 from train.cells import OTHER, CellSet
 
 INT8 = RECIPES["int8"]

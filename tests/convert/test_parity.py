@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from convert.parity import Limits, Parity, Reference, measure_parity
-from edge.classifier import probabilities
-from edge.runtime import available_runtimes
+from hematovision.classifier import probabilities
 from hematovision.errors import ConversionError, SettingError
 from hematovision.model_file import Manifest, ModelFile
+from hematovision.runtime import available_runtimes
 from train.confidence import fit_temperature
 
 

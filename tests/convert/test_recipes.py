@@ -3,8 +3,8 @@
 import pytest
 
 from convert.recipes import RECIPES, Recipe
-from edge.runtime import PACKAGES, available_runtimes, load_interpreter
 from hematovision.errors import ModelFileError
+from hematovision.runtime import PACKAGES, available_runtimes, load_interpreter
 
 
 @pytest.mark.parametrize("runtime", PACKAGES)

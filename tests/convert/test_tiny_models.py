@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.runtime import load_interpreter
 from hematovision.errors import ModelFileError
-from tests.edge.tiny_models.make import VARIANTS, convert
-from tests.edge.tiny_models.network import FOLDER, SIDE, flatbuffer
+from hematovision.runtime import load_interpreter
+from tests.tiny_models.make import VARIANTS, convert
+from tests.tiny_models.network import FOLDER, SIDE, flatbuffer
 
 CROPS = np.random.default_rng(1).integers(0, 256, (20, 1, SIDE, SIDE, 3), np.uint8)
 

@@ -12,7 +12,6 @@ from time import monotonic
 from flask import Flask
 
 from edge.cameras import Frame, open_camera
-from edge.classifier import Classifier, default_model_path
 from edge.config import Settings, StoreSettings, WebSettings
 from edge.device import Device, State
 from edge.pipeline import Line, StillLine
@@ -21,6 +20,7 @@ from edge.store.writer import MessagesOf
 from edge.token import new_token
 from edge.web import create_app
 from edge.web.server import PageServer
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.model_file import read_model_file
 
 CAMERA = "phantom:width=960,height=720"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edge.annotate import annotate, prepare_folder, write_new
-from edge.classifier import Prediction
 from edge.stills import NamedCell
 from hematovision.cell_classes import CELL_CLASSES
+from hematovision.classifier import Prediction
 from hematovision.errors import ImageError, SettingError
 from hematovision.finder import CellRegion
 from hematovision.images import read_image

@@ -17,13 +17,13 @@ import pytest
 
 from benchmarks.faults.page import free_port
 from edge.cameras.phantom import PhantomCamera
-from edge.classifier import Classifier
 from edge.config import MqttSettings, Settings, StoreSettings, WebSettings
 from edge.daemon import started
 from edge.device import Device
 from edge.pipeline import LiveLine
 from edge.store import FILE_NAME, Reader, open_reader
 from edge.web.server import PageServer
+from hematovision.classifier import Classifier
 from hematovision.errors import StoreError
 
 SLIDE = "path=selftest,width=640,height=480,um_per_pixel=0.2"

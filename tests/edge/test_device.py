@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from edge.cameras import Frame, LostFrame
-from edge.classifier import Classifier
 from edge.config import CameraSettings, SessionSettings, Settings
 from edge.device import Device, State
 from edge.pipeline import LiveLine, SeenCell, SeenFrame
 from edge.store import Store, StoreCounts
 from edge.tracker import TrackedCell
+from hematovision.classifier import Classifier
 from hematovision.errors import SettingError, StoreError
 from hematovision.finder import CellRegion
 from hematovision.images import RGBImage

@@ -8,9 +8,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from edge.cameras.folder import FolderCamera
-from edge.classifier import Prediction
 from edge.stills import NamedCell
 from edge.web.drawing import draw
+from hematovision.classifier import Prediction
 from hematovision.cli import root
 from hematovision.errors import CameraError
 from hematovision.finder import CellRegion

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edge.cameras import Camera, Frame, LostFrame
-from edge.classifier import Classifier, Prediction
 from edge.pipeline import LiveLine, Pipeline, SeenFrame, StillLine
 from hematovision.blank_field import BlankField
+from hematovision.classifier import Classifier, Prediction
 from hematovision.errors import CameraError, ModelFileError, SettingError, StuckThreadError
 from hematovision.images import RGBImage
 from hematovision.phantom import Microscope, Pose, Slide, Smear, draw_field

@@ -19,7 +19,6 @@ from jinja2 import Environment, StrictUndefined
 
 from benchmarks.faults.mosquitto import Listener, Mosquitto, Relay
 from benchmarks.faults.page import HERE, free_port
-from edge.classifier import Classifier, default_model_path
 from edge.config import MqttSettings, Settings, StoreSettings
 from edge.device import Device, State
 from edge.home_assistant import discovery
@@ -29,6 +28,7 @@ from edge.publish import Publisher, PublisherStatus, Times, cell_messages
 from edge.store import Message, Store
 from edge.tracker import TrackedCell
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.errors import SettingError, StoreError
 from hematovision.model_file import read_model_file
 

@@ -6,9 +6,9 @@ import pytest
 
 from edge.cameras import Frame, LostFrame
 from edge.cameras.phantom import PhantomCamera
-from edge.classifier import Classifier
 from edge.pipeline import LiveLine
 from edge.run_command import _Aside, _key_and_value
+from hematovision.classifier import Classifier
 from hematovision.errors import SettingError
 from hematovision.phantom import draw_field
 

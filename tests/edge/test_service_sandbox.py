@@ -15,8 +15,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from edge.runtime import available_runtimes
 from edge.service_unit import Program, unit_text
+from hematovision.runtime import available_runtimes
 
 DIRECTIVES = unit_text(Program(Path(sys.executable), ()), Path("/etc/hematovision.toml")).splitlines()
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from edge.cameras import Frame
-from edge.classifier import Classifier, default_model_path
 from edge.stills import name_cells
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import Classifier, default_model_path
 from hematovision.model_file import read_model_file
 from hematovision.phantom import draw_view
 

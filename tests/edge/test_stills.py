@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.cameras import Camera, Frame, LostFrame
-from edge.classifier import Classifier
 from edge.stills import NamedField, name_cells, name_frames
+from hematovision.classifier import Classifier
 from hematovision.errors import ImageError, SettingError
 from hematovision.phantom import draw_field
 

@@ -8,13 +8,13 @@ from threading import Event
 import pytest
 
 from edge.cameras import Camera, Frame, LostFrame
-from edge.classifier import Classifier
 from edge.config import Settings
 from edge.device import Device, DeviceStatus, State
 from edge.pipeline import LiveLine, Pipeline
 from edge.store import Store
 from edge.supervisor import Supervisor
 from edge.threads import Handover
+from hematovision.classifier import Classifier
 from hematovision.errors import (
     CameraError,
     HematoVisionError,

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.cameras import Frame
-from edge.classifier import Prediction, decide
 from edge.stage_motion import Position
 from edge.tracker import (
     AGREEING_LOOKS,
@@ -29,6 +28,7 @@ from edge.tracker import (
     pool,
 )
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
+from hematovision.classifier import Prediction, decide
 from hematovision.finder import CellRegion
 from hematovision.optics import measure_field
 from hematovision.phantom import Microscope, Pose, Slide, Smear

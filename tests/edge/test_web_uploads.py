@@ -9,10 +9,10 @@ import pytest
 from werkzeug.exceptions import ServiceUnavailable
 
 from edge.cameras import open_camera
-from edge.classifier import default_model_path
 from edge.config import Settings
 from edge.web import uploads
 from edge.web.uploads import Uploads
+from hematovision.classifier import default_model_path
 from hematovision.errors import CalibrationError, ImageError, SettingError
 from hematovision.model_file import read_model_file
 

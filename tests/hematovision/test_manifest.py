@@ -19,10 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.classifier import decide, probabilities
 from edge.differential import classifier_error
 from edge.misclassification import Misclassification
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import decide, probabilities
 from hematovision.crops import CropSize
 from hematovision.errors import ModelFileError
 from hematovision.model_file import (

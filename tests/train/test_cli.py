@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edge.classifier import default_model_path
+from hematovision.classifier import default_model_path
 from hematovision.cli import root
 from hematovision.crops import CropSize
 from hematovision.errors import ModelFileError

@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
-from edge.classifier import probabilities
 from edge.misclassification import Misclassification
 from hematovision.cell_classes import CLASS_NAMES
+from hematovision.classifier import probabilities
 from hematovision.errors import DataSetError
 from train.cells import OTHER, CellSet
 from train.confidence import choose_decline_threshold, fit_temperature

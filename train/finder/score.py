@@ -86,9 +86,7 @@ class FinderScore:
         false = [
             f"{boxed.path}: {x:.0f}, {y:.0f}"
             for place, (x, y) in enumerate(centers)
-            if place not in taken
-            and border <= x < size[0] - border
-            and border <= y < size[1] - border
+            if place not in taken and border <= x < size[0] - border and border <= y < size[1] - border
         ]
         self.false += false
         self.false_regions += len(false)

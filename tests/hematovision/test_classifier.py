@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.classifier import Classifier, decide, default_model_path, probabilities
-from edge.runtime import available_runtimes, load_interpreter
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
+from hematovision.classifier import Classifier, decide, default_model_path, probabilities
 from hematovision.crops import CropSize
 from hematovision.errors import ImageError, ModelFileError
 from hematovision.model_file import read_model_file
-from tests.edge.tiny_models.network import SIDE, expected_logits, flatbuffer
+from hematovision.runtime import available_runtimes, load_interpreter
+from tests.tiny_models.network import SIDE, expected_logits, flatbuffer
 
 ModelMaker = Callable[..., Path]
 
@@ -93,7 +93,7 @@ def test_one_interpreter_serves_for_life_and_keeps_nothing_of_the_last_crop(
         loads.append(arguments)
         return load(*arguments)
 
-    monkeypatch.setattr("edge.first_load.load_interpreter", counted)
+    monkeypatch.setattr("hematovision.first_load.load_interpreter", counted)
     classifier = Classifier(read_model_file(model_path))
     crops = crops_of(*COLORS.values())
     first = classifier.logits(crops)
@@ -173,7 +173,7 @@ def test_a_probability_at_the_threshold_is_named() -> None:
 
 
 def test_a_missing_default_model_says_what_to_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("edge.classifier.files", lambda package: tmp_path)
+    monkeypatch.setattr("hematovision.classifier.files", lambda package: tmp_path)
     with pytest.raises(ModelFileError, match="give one with --model"):
         default_model_path()
 

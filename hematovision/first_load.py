@@ -13,12 +13,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.runtime import LoadedModel, find_runtime, load_interpreter
 from hematovision.child_process import Limits, run_in_child, serve_parent
 from hematovision.errors import ChildEnding, ChildError, HematoVisionError, ModelFileError
 from hematovision.images import shown_path
 from hematovision.model_file import ModelFile, write_atomically
 from hematovision.regular_file import read_regular_file
+from hematovision.runtime import LoadedModel, find_runtime, load_interpreter
 
 _FILE = "models-tried.json"
 _LOADED = 0  # in the place of a signal

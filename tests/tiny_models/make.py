@@ -1,11 +1,11 @@
-"""Make the tiny network's files anew, with TensorFlow: python -m tests.edge.tiny_models.make"""
+"""Make the tiny network's files anew, with TensorFlow: python -m tests.tiny_models.make"""
 
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tests.edge.tiny_models.network import FOLDER, SIDE, WEIGHTS
+from tests.tiny_models.network import FOLDER, SIDE, WEIGHTS
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "int8": {},

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.first_load import load_tried
-from edge.runtime import AUTO, LoadedModel
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import ImageError, ModelFileError
+from hematovision.first_load import load_tried
 from hematovision.model_file import ModelFile
+from hematovision.runtime import AUTO, LoadedModel
 
 # The int8 input of the network's contract: value + 128 is the crop's, so flipping the top bit converts it.
 _INT8_SCALE, _INT8_ZERO_POINT = 1.0, -128
@@ -53,7 +53,7 @@ class Classifier:
 
         Args:
             model: the model file, read and found whole.
-            runtime: name of a runtime of `edge.runtime`, or ``auto``.
+            runtime: name of a runtime of `hematovision.runtime`, or ``auto``.
             threads: how many the interpreter computes with; as many as there are cores unless given.
             loaded: an interpreter that holds the model already, in place of one by ``runtime`` and
                 ``threads``: any with the methods of ``tf.lite.Interpreter``.
@@ -155,7 +155,7 @@ def default_model_path() -> Path:
     Raises:
         ModelFileError: it is not there.
     """
-    path = Path(str(files("edge") / "models" / _DEFAULT_MODEL))
+    path = Path(str(files("hematovision") / "models" / _DEFAULT_MODEL))
     if not path.is_file():
         raise ModelFileError(
             f"{path}: the model that comes with hematovision is not there; give one with --model"

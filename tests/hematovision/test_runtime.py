@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.runtime import PACKAGES, available_runtimes, load_interpreter
 from hematovision.crops import CropSize
 from hematovision.errors import MissingPartError, ModelFileError, SettingError
 from hematovision.model_file import Manifest, write_model_file
+from hematovision.runtime import PACKAGES, available_runtimes, load_interpreter
 
 RUNTIMES = available_runtimes()
 
@@ -135,7 +135,7 @@ def test_commands_say_nothing_of_the_kernels_that_a_runtime_uses(
 
 LOADS = """
 import os, sys, threading
-from edge.runtime import allocate
+from hematovision.runtime import allocate
 class OpResolverType: AUTO = 0
 class Interpreter:
     def __init__(self, **_):

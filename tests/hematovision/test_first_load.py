@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import edge.first_load
-from edge.first_load import load_tried
-from edge.runtime import LoadedModel
+import hematovision.first_load
 from hematovision.child_process import Limits
 from hematovision.crops import CropSize
 from hematovision.errors import ModelFileError
+from hematovision.first_load import load_tried
 from hematovision.model_file import Manifest, ModelFile, read_model_file, write_model_file
+from hematovision.runtime import LoadedModel
 
 # A runtime that does what the model says, and writes down that it was asked.
 RUNTIME = """
@@ -47,8 +47,8 @@ class Fake:
         (self.package / "interpreter.py").write_text(RUNTIME)
         self.folder, self.version, self.loaded = folder, "9.9", 0
         monkeypatch.syspath_prepend(self.package.parent)
-        monkeypatch.setattr("edge.first_load.find_runtime", lambda _: (None, "litert", self.version))
-        monkeypatch.setattr("edge.first_load.load_interpreter", self._load)
+        monkeypatch.setattr("hematovision.first_load.find_runtime", lambda _: (None, "litert", self.version))
+        monkeypatch.setattr("hematovision.first_load.load_interpreter", self._load)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         self.new_process(monkeypatch)
 
@@ -57,7 +57,7 @@ class Fake:
         return LoadedModel(runtime, self.version, threads or 1, None)
 
     def new_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("edge.first_load._tried", {})
+        monkeypatch.setattr("hematovision.first_load._tried", {})
 
     def model(self, todo: str) -> ModelFile:
         path = self.folder / "m.tflite"
@@ -124,7 +124,7 @@ def test_what_may_be_another_times_trouble_is_refused_and_not_remembered(
     fake: Fake, todo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = Limits(wall_s=60, cpu_s=1, memory_bytes=1 << 30, output_bytes=1000)
-    monkeypatch.setattr("edge.first_load._LIMITS", limits)
+    monkeypatch.setattr("hematovision.first_load._LIMITS", limits)
     complaint = {"endless": "does not end", "large": "of memory", "SIGKILL": "could not be tried"}[todo]
     for _ in range(2):
         with pytest.raises(ModelFileError, match=complaint):
@@ -142,7 +142,7 @@ def test_a_memory_that_is_damaged_is_only_tried_again(fake: Fake, content: str) 
     load_tried(model, "auto", 1)
     key = next(iter(json.loads(remembered.read_text())))
     remembered.write_text(content.replace("KEY", key))
-    edge.first_load._tried.clear()
+    hematovision.first_load._tried.clear()
     load_tried(model, "auto", 1)
     assert fake.tried == ["fine", "fine"]
 
