@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from hematovision.heat_map import STRIDE, Peak, at_finder_scale, find_peaks, padded
+from hematovision.images import RGBImage
 from train.finder.boxed_fields import BoxedField, laboratories_of
 from train.finder.fit import FinderData, FinderSettings, fit_finder
-from train.finder.score import FinderScore, network_finder, score_finder
+from train.finder.score import Find, FinderScore, score_finder
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,29 @@ def cross_validate_finder(
         own = [field for field in fields if field.laboratory == laboratory]
         find = network_finder(network, min(thresholds))
         on_left_out(LeftOut(laboratory, score_finder(find, own, thresholds)))
+
+
+def network_finder(network: keras.Model, threshold: float) -> Find:
+    """Make a finder of a trained network, of what is hotter than the lowest threshold of interest."""
+
+    def find(image: RGBImage, um_per_pixel: float) -> list[Peak]:
+        field = at_finder_scale(image, um_per_pixel)
+        height, width = field.shape[:2]
+        heat = predict_heat(network, padded(field))
+        scale_x, scale_y = image.shape[1] / width, image.shape[0] / height
+        return [
+            Peak((peak.x + 0.5) * scale_x - 0.5, (peak.y + 0.5) * scale_y - 0.5, peak.heat)
+            for peak in find_peaks(heat, (width, height), threshold)
+        ]
+
+    return find
+
+
+def predict_heat(network: keras.Model, field: RGBImage) -> NDArray[np.float32]:
+    """Predict the heat map of a padded field: (height / 4, width / 4) float32 from 0 to 1."""
+    logits = np.asarray(network(field[None].astype(np.float32), training=False))[0, ..., 0]
+    assert logits.shape == (field.shape[0] // STRIDE, field.shape[1] // STRIDE)
+    return 1 / (1 + np.exp(-logits))
 
 
 def identify(fields: Sequence[BoxedField]) -> str:

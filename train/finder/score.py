@@ -4,11 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-import keras
-import numpy as np
-from numpy.typing import NDArray
-
-from hematovision.heat_map import STRIDE, Peak, at_finder_scale, find_peaks, padded
+from hematovision.heat_map import Peak
 from hematovision.images import RGBImage, read_image
 from train.finder.boxed_fields import BoxedField
 from train.finder.tiles import UNSURE_BORDER_UM
@@ -111,29 +107,6 @@ def score_finder(
             centers = [(peak.x, peak.y) for peak in peaks if peak.heat > threshold]
             score.add(boxed, centers, (image.shape[1], image.shape[0]))
     return scores
-
-
-def network_finder(network: keras.Model, threshold: float) -> Find:
-    """Make a finder of a trained network, of what is hotter than the lowest threshold of interest."""
-
-    def find(image: RGBImage, um_per_pixel: float) -> list[Peak]:
-        field = at_finder_scale(image, um_per_pixel)
-        height, width = field.shape[:2]
-        heat = predict_heat(network, padded(field))
-        scale_x, scale_y = image.shape[1] / width, image.shape[0] / height
-        return [
-            Peak((peak.x + 0.5) * scale_x - 0.5, (peak.y + 0.5) * scale_y - 0.5, peak.heat)
-            for peak in find_peaks(heat, (width, height), threshold)
-        ]
-
-    return find
-
-
-def predict_heat(network: keras.Model, field: RGBImage) -> NDArray[np.float32]:
-    """Predict the heat map of a padded field: (height / 4, width / 4) float32 from 0 to 1."""
-    logits = np.asarray(network(field[None].astype(np.float32), training=False))[0, ..., 0]
-    assert logits.shape == (field.shape[0] // STRIDE, field.shape[1] // STRIDE)
-    return 1 / (1 + np.exp(-logits))
 
 
 def _distance2(a: tuple[float, float], b: tuple[float, float]) -> float:

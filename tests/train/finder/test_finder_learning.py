@@ -11,9 +11,10 @@ from click.testing import CliRunner
 from hematovision.cli import root
 from hematovision.errors import DataSetError, ModelFileError, SettingError
 from train.finder.boxed_fields import BoxedField, read_boxed_fields
+from train.finder.cross_validate import network_finder
 from train.finder.fit import FinderData, FinderSettings, choose_training_fields, fit_finder, read_finder_data
 from train.finder.network import build_finder_network, heat_loss
-from train.finder.score import FinderScore, network_finder, score_finder
+from train.finder.score import FinderScore, score_finder
 
 SETTINGS = FinderSettings(epochs=2, tiles_per_epoch=4, batch=2)
 
