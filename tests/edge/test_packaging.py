@@ -42,7 +42,12 @@ def test_the_wheel_holds_every_module_model_and_page_of_the_device(wheel: Path, 
         for package in PACKAGES
         for path in (repository / package).rglob("*.py")
     }
-    for pattern in ("hematovision/models/*.tflite", "edge/web/templates/*.html", "edge/web/static/*.*"):
+    for pattern in (
+        "hematovision/models/*.tflite",
+        "edge/web/templates/*.html",
+        "edge/web/static/*.*",
+        "train/finder/*.csv",
+    ):
         files = set(repository.glob(pattern))
         assert files
         wanted |= {path.relative_to(repository).as_posix() for path in files}
