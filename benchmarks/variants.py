@@ -39,7 +39,7 @@ from hematovision.errors import (
     SettingError,
     reason_of,
 )
-from hematovision.finder import find_cells, most_prominent
+from hematovision.finder import load_finder, most_prominent
 from hematovision.model_file import (
     Manifest,
     ModelFile,
@@ -361,9 +361,10 @@ def _open_variant(path: Path, name: str, folder: Path, say: Say) -> BuiltModel:
 
 def _drawn_crops(size: CropSize) -> NDArray[np.uint8]:
     crops = []
+    finder = load_finder()
     for image in drawn_cells(_DRAWN_PER_CLASS):
         field = measure_field(draw(image), DRAWN_UM_PER_PIXEL)
-        region = most_prominent(find_cells(field), field)
+        region = most_prominent(finder.find(field), field)
         if region is not None:
             crops.append(cut_crop(field, region.center, size))
     return np.stack(crops)

@@ -1,6 +1,7 @@
 """The command ``hematovision convert``."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,13 @@ from rich.table import Table
 from convert.parity import Limits
 from convert.recipes import RECIPES
 from hematovision.errors import ConversionError, SettingError
-from hematovision.model_file import Manifest, read_keras_manifest
+from hematovision.model_file import (
+    FinderManifest,
+    Manifest,
+    kind_of_keras,
+    read_finder_manifest,
+    read_keras_manifest,
+)
 from hematovision.runtime import available_runtimes
 from hematovision.terminal.progress import Progress
 from train.cells import CellSet, load_training_cells
@@ -35,7 +42,8 @@ _LIMITS = Limits()
     "data",
     multiple=True,
     required=True,
-    help="A data set that MODEL was trained on, written as for train fit; give each of them.",
+    help="A data set that MODEL was trained on, written as for train fit (a finder: train fit-finder); give "
+    "each of them.",
 )
 @click.option(
     "--recipe",
@@ -78,21 +86,22 @@ def convert(
 ) -> None:
     """Convert a Keras model to TensorFlow Lite model files.
 
-    MODEL is a .keras file made by train fit, its manifest beside it. The quantiser is calibrated on cells
-    that MODEL was trained on. Each variant is then compared with MODEL on its development cells, on every
-    runtime installed here that its recipe names. One beyond the limits is not written; an earlier file of
-    that name is left as it is.
+    MODEL is a .keras file made by train fit or train fit-finder, its manifest beside it. The quantiser is
+    calibrated on cells that MODEL was trained on. Each variant is then compared with MODEL on its development
+    cells, on every runtime installed here that its recipe names. One beyond the limits is not written; an
+    earlier file of that name is left as it is. A finder is made int8 and compared by the centres it marks.
     """
     limits = Limits(min_agreement, max_accuracy_lost)
+    if kind_of_keras(model) == FinderManifest.KIND:
+        _convert_finder(model, data, names, out, min_agreement, force)
+        return
     manifest = read_keras_manifest(model)
     targets = {
         recipe: out / f"{model.stem}-{recipe.name}.tflite"
         for recipe in RECIPES.values()
         if _ALL in names or recipe.name in names
     }
-    there = [str(path) for path in targets.values() if os.path.exists(path)]  # noqa: PTH110 (raises nothing)
-    if there and not force:
-        raise SettingError(f"{', '.join(there)}: there already; --force replaces, or choose another --out")
+    _require_absent(targets.values(), force)
     console = Console()
     training, development = _read_cells(data, manifest, console)
     outcomes: list[Outcome] = []
@@ -109,6 +118,46 @@ def convert(
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     if failures:
         raise ConversionError("\n".join(failures))
+
+
+def _convert_finder(
+    model: Path, data: tuple[str, ...], names: tuple[str, ...], out: Path, min_agreement: float, force: bool
+) -> None:
+    if names != ("int8",):
+        raise SettingError(f"--recipe {', '.join(names)}: a finder is made int8 only; leave the option out")
+    manifest = read_finder_manifest(model)
+    path = out / f"{model.stem}-int8.tflite"
+    _require_absent([path], force)
+    with Progress("Loading TensorFlow, converting and comparing"), tensorflow_kept_quiet():
+        from convert.finder import convert_finder
+        from train.finder.boxed_fields import identify, read_boxed_fields
+        from train.finder.fit import choose_training_fields, load_finder_network
+
+        fields = choose_training_fields(
+            [field for source in data for field in read_boxed_fields(source)], manifest.training["seed"]
+        )
+        fields = [field for field in fields if field.laboratory not in manifest.training["left_out"]]
+        if identify(fields) != manifest.training["fields_sha256"]:
+            raise SettingError(f"--data: not the fields that {model} has learnt from; give the same data")
+        parities = convert_finder(load_finder_network(model), manifest, fields, path, min_agreement)
+    table = Table("runtime", "fields", "centres", "agreement", "more", box=SIMPLE_HEAD, show_edge=False)
+    for parity in parities:
+        table.add_row(
+            parity.runtime,
+            str(parity.fields),
+            str(parity.centers),
+            f"{100 * parity.agreement:.1f} %",
+            f"{100 * parity.more:.1f} %",
+        )
+    console = Console()
+    console.print(table)
+    console.print(str(path), soft_wrap=True, markup=False)
+
+
+def _require_absent(paths: Iterable[Path], force: bool) -> None:
+    there = [str(path) for path in paths if os.path.exists(path)]  # noqa: PTH110 (raises nothing)
+    if there and not force:
+        raise SettingError(f"{', '.join(there)}: there already; --force replaces, or choose another --out")
 
 
 def _read_cells(data: tuple[str, ...], manifest: Manifest, console: Console) -> tuple[CellSet, CellSet]:

@@ -117,7 +117,7 @@ def take_reference(network: keras.Model, development: CellSet, temperature: floa
 
 
 def save_model(network: keras.Model, folder: Path) -> None:
-    """Export a Keras network as a SavedModel that takes one crop, (1, side, side, 3) float32."""
+    """Export a Keras network as a SavedModel that takes one crop or piece, (1, height, width, 3) float32."""
     crop = keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32", name="crop")
     network.export(str(folder), format="tf_saved_model", verbose=False, input_signature=[crop])
 
@@ -158,7 +158,9 @@ def to_tflite(saved_model: Path, recipe: Recipe, crops: NDArray[np.uint8]) -> by
         ) from error
 
 
-def check_tensors(flatbuffer: bytes, recipe: Recipe, side_px: int, runtime: str) -> None:
+def check_tensors(
+    flatbuffer: bytes, recipe: Recipe, input_shape: list[int], output_shape: list[int], runtime: str
+) -> None:
     """Check that a runtime loads a converted network and finds in it what the recipe says.
 
     Raises:
@@ -172,8 +174,8 @@ def check_tensors(flatbuffer: bytes, recipe: Recipe, side_px: int, runtime: str)
     faults = [
         f"{role} is {np.dtype(tensor['dtype']).name} {tensor['shape'].tolist()}, not {dtype} {shape}"
         for role, tensor, dtype, shape in (
-            ("input", source, recipe.input_dtype, [1, side_px, side_px, 3]),
-            ("output", result, recipe.output_dtype, [1, len(CLASS_NAMES)]),
+            ("input", source, recipe.input_dtype, input_shape),
+            ("output", result, recipe.output_dtype, output_shape),
         )
         if np.dtype(tensor["dtype"]) != dtype or tensor["shape"].tolist() != shape
     ]
@@ -226,8 +228,9 @@ def make_variant(
             f"{install_command('edge')} brings it"
         )
     flatbuffer = to_tflite(saved_model, recipe, calibration.crops)
+    side = manifest.crop.side_px
     for runtime in runtimes:
-        check_tensors(flatbuffer, recipe, manifest.crop.side_px, runtime)
+        check_tensors(flatbuffer, recipe, [1, side, side, 3], [1, len(CLASS_NAMES)], runtime)
     manifest = dataclasses.replace(
         manifest,
         recipe=recipe.name,

@@ -15,6 +15,7 @@ from edge.cameras.video import VIDEO_SUFFIXES, VideoCamera
 from edge.command_options import (
     NO_SCALE,
     blank_option,
+    finder_option,
     load_blank,
     load_classifier,
     made_with,
@@ -29,7 +30,8 @@ from edge.output import CellTable, CsvRows, JsonLines, Output
 from edge.scale import ScaleWatch
 from edge.stills import name_frames
 from hematovision.errors import CameraError, ImageError
-from hematovision.runtime import default_threads
+from hematovision.finder import load_finder
+from hematovision.runtime import AUTO, default_threads
 from hematovision.terminal.interrupts import finishing_what_is_begun, up_to
 from hematovision.terminal.progress import Progress
 
@@ -39,6 +41,7 @@ _OUTPUTS: dict[str, type[Output]] = {"table": CellTable, "jsonl": JsonLines, "cs
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @model_option
+@finder_option
 @runtime_option
 @scale_option
 @blank_option
@@ -50,6 +53,7 @@ _OUTPUTS: dict[str, type[Output]] = {"table": CellTable, "jsonl": JsonLines, "cs
 def classify(
     paths: tuple[str, ...],
     model: str | None,
+    finder: str | None,
     runtime: str | None,
     um_per_pixel: float | None,
     blank: str | None,
@@ -75,6 +79,7 @@ def classify(
         raise SystemExit(1)
     # Finding and naming take turns, so each may have every core that the interpreter gets.
     classifier = load_classifier(model, runtime, default_threads(), default_threads())
+    looking = load_finder(finder, runtime or AUTO)
     scale = scale_of(um_per_pixel, [_camera_of(path, NO_SCALE) for path in paths if path not in refused])
     watch, lamp = ScaleWatch(scale), LampWatch()
     looked_at = cells = failed = 0
@@ -103,7 +108,7 @@ def classify(
             try:
                 with camera:
                     notice(remark := camera.remark)
-                    for result in up_to(interrupted, name_frames(camera, classifier, single, empty)):
+                    for result in up_to(interrupted, name_frames(camera, looking, classifier, single, empty)):
                         progress.at("Classifying", looked_at + failed + 1, expected)
                         if isinstance(result, LostFrame):
                             fail(result.source, _number(camera, result), result.error)

@@ -22,6 +22,11 @@ from hematovision.terminal.progress import Progress
 model_option = click.option(
     "--model", metavar="FILE", help="Model file (.tflite); the one that comes with hematovision if not given."
 )
+finder_option = click.option(
+    "--finder",
+    metavar="FILE",
+    help="Finder's file (.tflite); the one that comes with hematovision if not given.",
+)
 runtime_option = click.option(
     "--runtime",
     type=click.Choice((AUTO, *PACKAGES)),

@@ -49,6 +49,7 @@ class ModelSettings:
     """Section ``[model]``."""
 
     file: str = rules.path("Model file (.tflite); empty: the one that comes with hematovision.")
+    finder: str = rules.path("Finder's file (.tflite); empty: the one that comes with hematovision.")
     runtime: str = rules.choice(
         AUTO, (AUTO, *PACKAGES), "What runs the model; auto: the first of the others that is installed."
     )

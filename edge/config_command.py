@@ -20,6 +20,7 @@ from edge.config import (
 from edge.config_text import show_settings, shown_source
 from edge.token import stored_hash
 from hematovision.errors import HematoVisionError, SettingError
+from hematovision.finder import load_finder
 from hematovision.images import shown_path
 from hematovision.terminal.streams import write_for_programs
 
@@ -126,6 +127,7 @@ def _check_blank(settings: Settings) -> None:
 
 def _check_model(settings: Settings) -> None:
     load_classifier(settings.model.file or None, settings.model.runtime, 1, 1)
+    load_finder(settings.model.finder or None, settings.model.runtime)
 
 
 def _check_mqtt(settings: Settings) -> None:

@@ -19,7 +19,7 @@ from hematovision.blank_field import BlankField
 from hematovision.classifier import Classifier, Prediction
 from hematovision.crops import cut_crops
 from hematovision.errors import ImageError
-from hematovision.finder import CellRegion, find_cells
+from hematovision.finder import CellRegion, Finder, load_finder
 from hematovision.images import shown_path
 from hematovision.optics import Field, measure_field
 from hematovision.runtime import default_threads
@@ -68,8 +68,12 @@ class SeenFrame:
 class Line(ABC):
     """What the frames of a run go through, one after the other, in one thread."""
 
-    def __init__(self, classifier: Classifier, blank: BlankField | None = None) -> None:
+    def __init__(
+        self, classifier: Classifier, blank: BlankField | None = None, finder: Finder | None = None
+    ) -> None:
+        """Begin with no cell seen; ``finder``: the one that comes with this program unless given."""
         self.times = StepTimes()
+        self._finder = finder or load_finder()
         #: Names the cells; another of the same model may take its place while no frame is looked at.
         self.classifier = classifier
         self._crop = classifier.model.manifest.crop
@@ -89,7 +93,7 @@ class Line(ABC):
         """Look at the next frame.
 
         Raises:
-            ModelFileError: the model fails.
+            ModelFileError: a model fails.
             SettingError: the blank field is of another size than the frame.
         """
         if self._slide != self._wanted_slide:
@@ -122,7 +126,7 @@ class Line(ABC):
 
     def _find(self, field: Field) -> list[CellRegion]:
         with self.times.step("find"):
-            return find_cells(field)
+            return self._finder.find(field)
 
     def _name(
         self, field: Field, regions: Sequence[CellRegion]
@@ -136,8 +140,10 @@ class Line(ABC):
 class LiveLine(Line):
     """Frames of a slide that is moved by and by: every cell counts once, however often it is in view."""
 
-    def __init__(self, classifier: Classifier, blank: BlankField | None = None) -> None:
-        super().__init__(classifier, blank)
+    def __init__(
+        self, classifier: Classifier, blank: BlankField | None = None, finder: Finder | None = None
+    ) -> None:
+        super().__init__(classifier, blank, finder)
         self._forget()
 
     def _forget(self) -> None:
@@ -190,8 +196,10 @@ class LiveLine(Line):
 class StillLine(Line):
     """Frames that each show another place: every whole cell of each counts, by the one look that there is."""
 
-    def __init__(self, classifier: Classifier, blank: BlankField | None = None) -> None:
-        super().__init__(classifier, blank)
+    def __init__(
+        self, classifier: Classifier, blank: BlankField | None = None, finder: Finder | None = None
+    ) -> None:
+        super().__init__(classifier, blank, finder)
         self._forget()
 
     def _forget(self) -> None:

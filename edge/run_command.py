@@ -18,6 +18,7 @@ from edge.command_options import (
     NO_SCALE,
     blank_option,
     config_option,
+    finder_option,
     load_blank,
     load_classifier,
     made_with,
@@ -34,6 +35,7 @@ from edge.pipeline import Line, LiveLine, SeenFrame, StillLine, live_threads
 from edge.scale import ScaleWatch
 from edge.systemd import Notifier
 from hematovision.errors import HematoVisionError, SettingError
+from hematovision.finder import load_finder
 from hematovision.terminal.progress import Progress
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ _KINDS = "; ".join(f"{kind.usage} {kind.help}" for kind in CAMERA_KINDS)
 @click.command()
 @click.option("--camera", "spec", metavar="CAMERA", help=f"Where the frames come from: {_KINDS}.")
 @model_option
+@finder_option
 @runtime_option
 @scale_option
 @blank_option
@@ -71,6 +74,7 @@ _KINDS = "; ".join(f"{kind.usage} {kind.help}" for kind in CAMERA_KINDS)
 def run(
     spec: str | None,
     model: str | None,
+    finder: str | None,
     runtime: str | None,
     um_per_pixel: float | None,
     blank: str | None,
@@ -95,6 +99,7 @@ def run(
         "camera.um_per_pixel": um_per_pixel,
         "camera.blank": blank,
         "model.file": model,
+        "model.finder": finder,
         "model.runtime": runtime,
         "session.sample": sample,
         "session.operator": operator,
@@ -123,9 +128,10 @@ def _count(settings: Settings, target: int | None, timing: bool) -> None:
 
     load = partial(load_classifier, settings.model.file or None, settings.model.runtime, *live_threads())
     classifier = load()
+    finder = load_finder(settings.model.finder or None, settings.model.runtime)
     scale = _scale(given, camera)
     camera = connect(scale)
-    line = (StillLine if camera.places_apart else LiveLine)(classifier, blank)
+    line = (StillLine if camera.places_apart else LiveLine)(classifier, blank, finder)
     console = Console(highlight=False)
     console.print(made_with(classifier, scale), markup=False, soft_wrap=True)
 

@@ -21,7 +21,7 @@ from edge.store import NewSession, Store, open_reader
 from edge.tracker import TrackedCell
 from hematovision.classifier import Classifier
 from hematovision.errors import HematoVisionError
-from hematovision.finder import find_cells
+from hematovision.finder import load_finder
 from hematovision.optics import measure_field
 from hematovision.phantom import PhantomFrame, draw_field
 from hematovision.red_cells import measure_red_cells, measure_scale
@@ -87,8 +87,9 @@ class SelfTest:
 
     def _find(self) -> str:
         drawn = found = false = 0
+        finder = load_finder()
         for field in self._fields:
-            regions = find_cells(measure_field(field.image, _UM_PER_PIXEL))
+            regions = finder.find(measure_field(field.image, _UM_PER_PIXEL))
             centers = np.array([region.center for region in regions]).reshape(-1, 2)
             near = [
                 np.hypot(*(centers - cell.center).T).min(initial=np.inf) * _UM_PER_PIXEL <= _SAME_CELL_UM
@@ -107,9 +108,10 @@ class SelfTest:
 
     def _name(self) -> str:
         named = right = 0
+        finder = load_finder()
         for field in self._fields:
             frame = Frame.now(field.image, 0, _UM_PER_PIXEL, "phantom")
-            for cell in name_cells(frame, self._loaded()).cells:
+            for cell in name_cells(frame, finder, self._loaded()).cells:
                 drawn = min(
                     field.cells, key=lambda one: np.hypot(*np.subtract(one.center, cell.region.center))
                 )

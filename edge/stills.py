@@ -9,7 +9,7 @@ from hematovision.blank_field import BlankField
 from hematovision.classifier import Classifier, Prediction
 from hematovision.crops import cut_crops
 from hematovision.errors import ImageError
-from hematovision.finder import CellRegion, find_cells, find_single
+from hematovision.finder import CellRegion, Finder, find_single
 from hematovision.images import shown_path
 from hematovision.optics import Field, measure_field
 
@@ -35,12 +35,17 @@ class NamedField:
 
 
 def name_cells(
-    frame: Frame, classifier: Classifier, single: bool = False, blank: BlankField | None = None
+    frame: Frame,
+    finder: Finder,
+    classifier: Classifier,
+    single: bool = False,
+    blank: BlankField | None = None,
 ) -> NamedField:
     """Find and name the white cells of a frame.
 
     Args:
         frame: the picture and its scale.
+        finder: finds the cells.
         classifier: names the crops.
         single: only the most prominent cell, for images of one cell; where the finder sees none, the middle
             of the image.
@@ -55,10 +60,10 @@ def name_cells(
     field = measure_field(frame.image, frame.um_per_pixel, blank, frame.small)
     found = True
     if single:
-        region, found = find_single(field, classifier.model.manifest.crop.side_um)
+        region, found = find_single(finder, field, classifier.model.manifest.crop.side_um)
         regions = [region]
     else:
-        regions = find_cells(field)
+        regions = finder.find(field)
     middle = perf_counter()
     crops = cut_crops(field, [region.center for region in regions], classifier.model.manifest.crop)
     predictions = classifier.predict(crops)
@@ -70,7 +75,11 @@ def name_cells(
 
 
 def name_frames(
-    camera: Camera, classifier: Classifier, single: bool = False, blank: BlankField | None = None
+    camera: Camera,
+    finder: Finder,
+    classifier: Classifier,
+    single: bool = False,
+    blank: BlankField | None = None,
 ) -> Iterator[NamedField | LostFrame]:
     """Find and name the white cells of every frame of an open camera; see `name_cells`.
 
@@ -82,7 +91,7 @@ def name_frames(
             continue
         result: NamedField | LostFrame
         try:
-            result = name_cells(frame, classifier, single, blank)
+            result = name_cells(frame, finder, classifier, single, blank)
         except ImageError as error:
             result = LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
         yield result

@@ -1,44 +1,47 @@
-"""Finding leukocytes by their nuclei, which absorb red light where red cells and plasma hardly do.
+"""Finding nucleated cells: a small convolutional network marks their centres, wherever they are in a field.
 
-Threshold the red optical density, corrected for what red cells absorb; join the lobes of one nucleus; drop
-platelets by area.
+It sees the field as the camera gave it, at `heat_map.FINDER_UM_PER_PIXEL`, piece by piece where it is larger
+than the network's input. The nucleus of each is then measured against what lies around it (`nucleus`).
 """
 
 import math
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hematovision.optics import Field, optical_density
+from hematovision.errors import ModelFileError
+from hematovision.first_load import load_tried
+from hematovision.heat_map import STRIDE, Peak, find_peaks
+from hematovision.images import RGBImage
+from hematovision.model_file import FinderFile, read_finder_file
+from hematovision.nucleus import MAX_NUCLEUS_UM2, measure_nucleus
+from hematovision.optics import Field
+from hematovision.runtime import AUTO, LoadedModel
 
-#: Blue optical density is subtracted with this weight: haemoglobin absorbs blue, chromatin hardly does, so
-#: stacked red cells stay below the threshold and nuclei do not.
-BLUE_WEIGHT = 0.35
-#: A nucleus is denser than this share of the densest stain in the field, within the two limits below.
-THRESHOLD_SHARE = 0.45
-MIN_THRESHOLD = 0.07
-MAX_THRESHOLD = 0.16
-#: Smallest nucleus of a whole leukocyte, and of one cut by the border; platelets are 2 to 8 µm².
-MIN_NUCLEUS_UM2 = 16.0
-MIN_CUT_NUCLEUS_UM2 = 5.0
-#: Parts this far apart or closer are lobes of one nucleus, unless the whole would be wider than any nucleus.
-LOBE_GAP_UM = 2.4
-MAX_NUCLEUS_SIDE_UM = 16.0
+#: Two pieces of a field overlap by twice this: so near to its border a piece lacks what lies beyond.
+PIECE_MARGIN_PX = 32
 
-_MIN_LOBE_UM2 = 2.0
+_DEFAULT_FINDER = "hematovision-finder-int8.tflite"
+# The int8 input of the network's contract: value + 128 is the field's, so flipping the top bit converts it.
+_INPUT_SCALE, _INPUT_ZERO_POINT = 1.0, -128
+_TOP_BIT = np.uint8(0x80)
+_UNMEASURED_BOX_UM = 8.0
 _FOCUS_UM_PER_PIXEL = 0.15
 
 
 @dataclass(frozen=True)
 class CellRegion:
-    """A leukocyte found in a frame, by its nucleus.
+    """A nucleated cell found in a frame.
 
-    ``center`` (x, y) and ``box`` (x, y, width, height) of the nucleus in pixels of the frame; ``score``: the
-    nucleus's red optical density integrated over its area, in µm²: what stands out most has the highest;
-    ``focus``: relative contrast at the finest scale, higher is sharper, 0 is featureless; ``touches_border``:
-    the nucleus is cut by the frame (or by the black fill of a rotated copy).
+    ``center`` (x, y) and ``box`` (x, y, width, height) of the nucleus in pixels of the frame; where no
+    nucleus could be outlined they are the cell's, and ``nucleus_area_um2`` is 0. ``score``: how sure the
+    finder is, 0 to 1; ``focus``: relative contrast at the finest scale, higher is sharper, 0 is featureless;
+    ``touches_border``: the nucleus is cut by the frame (or by the black fill of a rotated copy).
     """
 
     center: tuple[float, float]
@@ -49,50 +52,168 @@ class CellRegion:
     touches_border: bool
 
 
-def find_cells(field: Field) -> list[CellRegion]:
-    """Find the leukocytes of a field, most prominent first.
+class Finder:
+    """A finder's model ready to look at fields. It belongs to one thread, as its interpreter does."""
 
-    Raises nothing: a field without a leukocyte gives an empty list.
+    def __init__(
+        self,
+        model: FinderFile,
+        runtime: str = AUTO,
+        threads: int = 1,
+        loaded: LoadedModel | None = None,
+    ) -> None:
+        """Load a model and check that it keeps the finder's contract.
+
+        Args:
+            model: the model file, read and found whole.
+            runtime: name of a runtime of `hematovision.runtime`, or ``auto``.
+            threads: how many the interpreter computes with; more than one do not pay for so small a network.
+            loaded: an interpreter that holds the model already.
+
+        Raises:
+            ModelFileError: the runtime cannot load the model, or its tensors are not the contract's.
+            MissingPartError: the runtime is not installed.
+            SettingError: no such runtime.
+        """
+        self.model = model
+        try:
+            self.loaded = loaded or load_tried(model, runtime, threads)
+        except ModelFileError as error:
+            stated = ", ".join(model.manifest.runtimes) or "no runtime"
+            raise ModelFileError(
+                f"{model.path}: {error}; its manifest states that it runs on {stated}"
+            ) from error
+        self._width, self._height = model.manifest.width_px, model.manifest.height_px
+        interpreter = self._interpreter = self.loaded.interpreter
+        source = self._tensor("input", interpreter.get_input_details(), (1, self._height, self._width, 3))
+        result = self._tensor(
+            "output",
+            interpreter.get_output_details(),
+            (1, self._height // STRIDE, self._width // STRIDE, 1),
+        )
+        if source["quantization"] != (_INPUT_SCALE, _INPUT_ZERO_POINT):
+            raise ModelFileError(
+                f"{model.path}: its input has scale and zero point {source['quantization']}, not "
+                f"{(_INPUT_SCALE, _INPUT_ZERO_POINT)}; convert the model again with hematovision convert"
+            )
+        scale, zero_point = result["quantization"]
+        if not scale > 0:
+            raise ModelFileError(
+                f"{model.path}: its output has no scale; convert the model again with hematovision convert"
+            )
+        # Heat of each of the 256 values that the output can have.
+        logits = (np.arange(-128, 128, dtype=np.float64) - zero_point) * scale
+        self._heat_of = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        # These give a view of the tensor on each call. None may be held while the interpreter runs.
+        self._input = interpreter.tensor(source["index"])
+        self._output = interpreter.tensor(result["index"])
+
+    def find(self, field: Field) -> list[CellRegion]:
+        """Find the nucleated cells of a field, the surest first; an empty list where there is none.
+
+        Raises:
+            ModelFileError: the runtime fails.
+        """
+        peaks = self.peaks(field.small)
+        regions = []
+        for place, peak in enumerate(peaks):
+            others = [(other.x, other.y) for other in peaks[:place] + peaks[place + 1 :]]
+            region = _region(field, peak, others)
+            if region is not None:
+                regions.append(region)
+        return regions
+
+    def peaks(self, small: RGBImage) -> list[Peak]:
+        """Find the centres of cells in a picture at working scale, (height, width, 3) uint8 RGB."""
+        return find_peaks(self.heat(small), (small.shape[1], small.shape[0]), self.model.manifest.threshold)
+
+    def heat(self, small: RGBImage) -> NDArray[np.float32]:
+        """Return the heat map of a picture at working scale: at least a place for each 4x4 pixels, 0 to 1.
+
+        Raises:
+            ModelFileError: the runtime fails.
+        """
+        height, width = small.shape[:2]
+        rows, columns = _starts(height, self._height), _starts(width, self._width)
+        below = max(rows[-1] + self._height - height, 0)
+        right = max(columns[-1] + self._width - width, 0)
+        # Mirrored, a border looks like more smear: black or white beyond it would be a thing to find.
+        padded = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REFLECT_101)
+        heat = np.empty((padded.shape[0] // STRIDE, padded.shape[1] // STRIDE), np.float32)
+        for top in rows:
+            for left in columns:
+                # What the piece before this one has seen with more around it stays.
+                skip_y, skip_x = (PIECE_MARGIN_PX if start else 0 for start in (top, left))
+                piece = self._run(padded[top : top + self._height, left : left + self._width])
+                heat[
+                    (top + skip_y) // STRIDE : (top + self._height) // STRIDE,
+                    (left + skip_x) // STRIDE : (left + self._width) // STRIDE,
+                ] = piece[skip_y // STRIDE :, skip_x // STRIDE :]
+        return heat
+
+    def _run(self, piece: RGBImage) -> NDArray[np.float32]:
+        np.bitwise_xor(piece, _TOP_BIT, out=self._input()[0].view(np.uint8))
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise ModelFileError(f"{self.model.path}: {self.loaded.runtime} fails on it ({error})") from error
+        return self._heat_of[self._output()[0, ..., 0].view(np.uint8) ^ _TOP_BIT]
+
+    def _tensor(self, role: str, details: list[dict[str, Any]], shape: tuple[int, ...]) -> dict[str, Any]:
+        """The only input or output, with the shape and type that the contract wants."""
+        found = [f"{tuple(map(int, one['shape']))} {np.dtype(one['dtype']).name}" for one in details]
+        if found != [f"{shape} int8"]:
+            raise ModelFileError(
+                f"{self.model.path}: its {role} is {' and '.join(found)}, not {shape} int8; "
+                "convert the model again with hematovision convert"
+            )
+        return details[0]
+
+
+def default_finder_path() -> Path:
+    """Return the path of the finder that comes with this program.
+
+    Raises:
+        ModelFileError: it is not there.
     """
-    stain = nuclear_stain(field)
-    mask = _threshold(stain)
-    mask[field.dark] = 0
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    px_um = _working_um(field)
-    area_um2 = stats[:, cv2.CC_STAT_AREA] * (px_um * px_um)
-    parts = [part for part in range(1, count) if area_um2[part] >= _MIN_LOBE_UM2]
-    edge = _edge(field)
-    regions = []
-    for lobes in _join_lobes(parts, labels, stats, px_um):
-        if sum(area_um2[lobe] for lobe in lobes) < MIN_CUT_NUCLEUS_UM2:
-            continue
-        region = _region(field, stain, labels, stats, edge, lobes, px_um)
-        if region.nucleus_area_um2 >= (MIN_CUT_NUCLEUS_UM2 if region.touches_border else MIN_NUCLEUS_UM2):
-            regions.append(region)
-    return sorted(regions, key=lambda region: region.score, reverse=True)
+    path = Path(str(files("hematovision") / "models" / _DEFAULT_FINDER))
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: the finder that comes with hematovision is not there; give one with --finder"
+        )
+    return path
+
+
+def load_finder(path: Path | str | None = None, runtime: str = AUTO) -> Finder:
+    """Load a finder, the one that comes with this program unless another is named.
+
+    Raises:
+        ModelFileError: it is missing, damaged, of another kind or scale, or cannot be run.
+        MissingPartError: the runtime is not installed.
+    """
+    return Finder(read_finder_file(path or default_finder_path()), runtime)
 
 
 def most_prominent(regions: list[CellRegion], field: Field) -> CellRegion | None:
-    """The cell that a single-cell image is of: the highest score, halved towards the corners.
+    """Return the cell that a single-cell image is of: the surest and largest, less so towards the corners.
 
-    Of two like cells the one in the middle is meant. A nucleus cut by the border is weighed by the part in
-    view like any other: a large dense one can win over a small whole one.
+    Of two like cells the one in the middle is meant.
     """
     height, width = field.image.shape[:2]
 
     def prominence(region: CellRegion) -> float:
         x, y = region.center[0] / width - 0.5, region.center[1] / height - 0.5
-        return region.score * (1 - min(math.hypot(x, y), 0.5))
+        return region.score * math.sqrt(region.nucleus_area_um2 + 1) * (1 - min(math.hypot(x, y), 0.5))
 
     return max(regions, key=prominence, default=None)
 
 
-def find_single(field: Field, crop_um: float) -> tuple[CellRegion, bool]:
-    """The cell that a single-cell image is of, and whether it was found.
+def find_single(finder: Finder, field: Field, crop_um: float) -> tuple[CellRegion, bool]:
+    """Return the cell that a single-cell image is of, and whether it was found.
 
-    Where no nucleus is seen it is the middle of the image, as wide as a crop of ``crop_um`` micrometres.
+    Where none is found it is the middle of the image, as wide as a crop of ``crop_um`` micrometres.
     """
-    region = most_prominent(find_cells(field), field)
+    region = most_prominent(finder.find(field), field)
     if region is not None:
         return region, True
     height, width = field.image.shape[:2]
@@ -108,126 +229,41 @@ def find_single(field: Field, crop_um: float) -> tuple[CellRegion, bool]:
     return middle, False
 
 
-def nuclear_stain(field: Field) -> NDArray[np.float32]:
-    """Red optical density less a share of the blue, at working scale: (h, w) float32; nuclei stand out."""
-    red, blue = (optical_density(cv2.extractChannel(field.transmittance, channel)) for channel in (0, 2))
-    stain = cv2.addWeighted(red, 1.0, blue, -BLUE_WEIGHT, 0.0)
-    return cv2.GaussianBlur(stain, (3, 3), 0)
+def _starts(side: int, piece: int) -> list[int]:
+    """Return where pieces begin that cover a side, each overlapping the one before."""
+    step = piece - 2 * PIECE_MARGIN_PX
+    return list(range(0, side - piece + step, step)) if side > piece else [0]
 
 
-def _working_um(field: Field) -> float:
-    return field.um_per_pixel * (field.scale[0] + field.scale[1]) / 2
-
-
-def _threshold(stain: NDArray[np.float32]) -> NDArray[np.uint8]:
-    # The densest 0.3 % of a field, about 7 µm² of an 80x60 µm one.
-    densest = float(np.percentile(stain[::2, ::2], 99.7))
-    limit = min(max(THRESHOLD_SHARE * densest, MIN_THRESHOLD), MAX_THRESHOLD)
-    return (stain > limit).astype(np.uint8)
-
-
-def _edge(field: Field) -> NDArray[np.bool_]:
-    """Where a nucleus counts as cut: the outermost pixels, and those beside black fill."""
-    edge = cv2.dilate(field.dark.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    edge[[0, -1], :] = True
-    edge[:, [0, -1]] = True
-    return edge
-
-
-def _join_lobes(
-    parts: list[int], labels: NDArray[np.int32], stats: NDArray[np.int32], px_um: float
-) -> list[list[int]]:
-    """Group the parts of each nucleus: nearest pairs first, while the whole is no wider than a nucleus."""
-    groups = [[part] for part in parts]
-    boxes = [_box(stats, part) for part in parts]
-    outlines: dict[int, NDArray[np.float32]] = {}
-    gaps = []
-    for first, second in np.argwhere(np.triu(_box_gaps(boxes) * px_um <= LOBE_GAP_UM, 1)).tolist():
-        for part in {first, second} - outlines.keys():
-            outlines[part] = _outline(labels, stats, parts[part])
-        gap = _outline_gap(outlines[first], outlines[second]) * px_um
-        if gap <= LOBE_GAP_UM:
-            gaps.append((gap, first, second))
-    group_of = list(range(len(parts)))
-    for _, first, second in sorted(gaps):
-        one, other = group_of[first], group_of[second]
-        if one == other:
-            continue
-        joint = _union(boxes[one], boxes[other])
-        if max(joint[2] - joint[0], joint[3] - joint[1]) * px_um > MAX_NUCLEUS_SIDE_UM:
-            continue
-        groups[one] += groups[other]
-        boxes[one] = joint
-        groups[other] = []
-        group_of = [one if group == other else group for group in group_of]
-    return [group for group in groups if group]
-
-
-def _box(stats: NDArray[np.int32], part: int) -> tuple[int, int, int, int]:
-    left, top = int(stats[part, cv2.CC_STAT_LEFT]), int(stats[part, cv2.CC_STAT_TOP])
-    return (
-        left,
-        top,
-        left + int(stats[part, cv2.CC_STAT_WIDTH]),
-        top + int(stats[part, cv2.CC_STAT_HEIGHT]),
-    )
-
-
-def _union(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
-
-
-def _box_gaps(boxes: list[tuple[int, int, int, int]]) -> NDArray[np.int64]:
-    """How far apart each pair of boxes is in x or y, whichever is farther: (n, n), 0 where they meet."""
-    left, top, right, bottom = np.array(boxes, np.int64).reshape(-1, 4).T
-    x, y = left[:, None] - right[None, :], top[:, None] - bottom[None, :]
-    return np.maximum.reduce([x, x.T, y, y.T, np.zeros_like(x)])
-
-
-def _outline(labels: NDArray[np.int32], stats: NDArray[np.int32], part: int) -> NDArray[np.float32]:
-    left, top, right, bottom = _box(stats, part)
-    patch = (labels[top:bottom, left:right] == part).astype(np.uint8)
-    contours, _ = cv2.findContours(patch, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(left, top))
-    return np.concatenate(contours)[:, 0, :].astype(np.float32)
-
-
-def _outline_gap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    # |a - b|² = |a|² + |b|² - 2 ab: one product of matrices instead of all the differences.
-    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)
-    return math.sqrt(max(float(squared.min()), 0.0))
-
-
-def _region(
-    field: Field,
-    stain: NDArray[np.float32],
-    labels: NDArray[np.int32],
-    stats: NDArray[np.int32],
-    edge: NDArray[np.bool_],
-    lobes: list[int],
-    px_um: float,
-) -> CellRegion:
-    left, top, right, bottom = _box(stats, lobes[0])
-    for lobe in lobes[1:]:
-        left, top, right, bottom = _union((left, top, right, bottom), _box(stats, lobe))
-    window = np.s_[top:bottom, left:right]
-    patch = labels[window]
-    nucleus = patch == lobes[0]
-    for lobe in lobes[1:]:
-        nucleus |= patch == lobe
-    ys, xs = np.nonzero(nucleus)
+def _region(field: Field, peak: Peak, others: list[tuple[float, float]]) -> CellRegion | None:
+    """The cell at a peak of the heat map; None where what lies there is larger than any nucleus."""
     scale_x, scale_y = field.scale
+    nucleus = measure_nucleus(field, (peak.x, peak.y), others)
+    if nucleus is None:
+        side = _UNMEASURED_BOX_UM / (field.um_per_pixel * scale_x)
+        center, area = (peak.x, peak.y), 0.0
+        left, top, right, bottom = (
+            peak.x + 0.5 - side / 2,
+            peak.y + 0.5 - side / 2,
+            peak.x + 0.5 + side / 2,
+            peak.y + 0.5 + side / 2,
+        )
+        height, width = field.dark.shape
+        cut = left < 0 or top < 0 or right > width or bottom > height
+    else:
+        center, area, cut = nucleus.center, nucleus.area_um2, nucleus.cut
+        left, top, right, bottom = nucleus.box
+    if area > MAX_NUCLEUS_UM2:
+        return None
     box = (left * scale_x, top * scale_y, (right - left) * scale_x, (bottom - top) * scale_y)
     return CellRegion(
         # Pixel centres: the middle of working pixel 0 lies half its width into the frame.
-        center=(
-            (float(xs.mean()) + left + 0.5) * scale_x - 0.5,
-            (float(ys.mean()) + top + 0.5) * scale_y - 0.5,
-        ),
+        center=((center[0] + 0.5) * scale_x - 0.5, (center[1] + 0.5) * scale_y - 0.5),
         box=box,
-        nucleus_area_um2=len(xs) * px_um * px_um,
-        score=float(stain[window][nucleus].sum()) * px_um * px_um,
+        nucleus_area_um2=area,
+        score=peak.heat,
         focus=_focus(field, box),
-        touches_border=bool((nucleus & edge[window]).any()),
+        touches_border=cut,
     )
 
 

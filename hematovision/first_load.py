@@ -16,7 +16,7 @@ from pathlib import Path
 from hematovision.child_process import Limits, run_in_child, serve_parent
 from hematovision.errors import ChildEnding, ChildError, HematoVisionError, ModelFileError
 from hematovision.images import shown_path
-from hematovision.model_file import ModelFile, write_atomically
+from hematovision.model_file import FinderFile, ModelFile, write_atomically
 from hematovision.regular_file import read_regular_file
 from hematovision.runtime import LoadedModel, find_runtime, load_interpreter
 
@@ -34,7 +34,7 @@ _MAX_REMEMBERED, _MAX_BYTES = 100, 100_000
 _tried: dict[str, int] = {}
 
 
-def load_tried(model: ModelFile, runtime: str, threads: int | None) -> LoadedModel:
+def load_tried(model: ModelFile | FinderFile, runtime: str, threads: int | None) -> LoadedModel:
     """Load a model that is known to crash nothing, after trying that where it is not known.
 
     Args:
@@ -60,7 +60,7 @@ def load_tried(model: ModelFile, runtime: str, threads: int | None) -> LoadedMod
     return load_interpreter(model.flatbuffer, name, threads)
 
 
-def _try(model: ModelFile, name: str, version: str, threads: int | None) -> int:
+def _try(model: ModelFile | FinderFile, name: str, version: str, threads: int | None) -> int:
     """The signal that ends a child which loads the model and runs it once, or `_LOADED`."""
     asked = json.dumps([name, threads]).encode()
     try:

@@ -1,5 +1,7 @@
 """The manifest of a model: what the model is and how it is to be used, as JSON that is checked key by key.
 
+There are two kinds: a classifier's, which names cells, and a finder's, which says where they are.
+
 What is accepted can be worked with: probabilities are finite and sum to 1 whatever the logits, and the
 measured accuracy is in the form that reports and the page read.
 """
@@ -9,14 +11,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize
 from hematovision.errors import ModelFileError
+from hematovision.heat_map import FINDER_UM_PER_PIXEL, SIDE_MULTIPLE
 
 #: Raised when a reader of this version would misread a newer file. Unknown keys within a version are refused.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: Those of real models have some tens of kilobytes.
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
@@ -29,17 +32,22 @@ _RANGES = {
     "crop.side_px": (32, 1024),
     "temperature": (0.01, 1000),
     "decline_below": (0, 1),
+    "width_px": (64, 1024),
+    "height_px": (64, 1024),
+    "threshold": (0.01, 0.99),
 }
 _RECORDS = ("training", "calibration", "parity", "accuracy", "tools")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a model is and how it is to be used.
+    """What a classifier is and how it is to be used.
 
     ``training``, ``calibration``, ``parity`` and ``accuracy`` are records for people and reports: JSON
     objects written by the stage of that name, empty where it has not run. The other fields steer the device.
     """
+
+    KIND: ClassVar = "classifier"
 
     crop: CropSize
     #: Logits are divided by this before the softmax.
@@ -56,30 +64,25 @@ class Manifest:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each of the network's outputs stands for, in order."""
+        return self.classes
+
     def to_json(self) -> str:
         """Manifest as JSON text, indented, keys in the order of the fields."""
-        content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
-        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return _to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes, name: str) -> "Manifest":
         """Read a manifest; ``name`` is what messages call its file.
 
         Raises:
-            ModelFileError: it is no manifest, newer than this program, or says what cannot be.
+            ModelFileError: it is no classifier's manifest, newer than this program, or says what cannot be.
         """
-        content = json_object(text, name)
-        version = content.pop("format_version", None)
-        if type(version) is not int or version < 1:
-            raise ModelFileError(f"{name}: the manifest has no format version; make the model file again")
-        if version > FORMAT_VERSION:
-            raise ModelFileError(
-                f"{name}: its manifest is of format {version}, this program reads up to {FORMAT_VERSION}; "
-                "update hematovision"
-            )
+        content = _content(text, name, cls)
         try:
-            _check_known(content)
-            _check_records(content)
+            _check_records(content, cls)
             manifest = cls(
                 crop=_crop(content.pop("crop")),
                 temperature=_number(content, "temperature"),
@@ -89,31 +92,136 @@ class Manifest:
                 **content,
             )
         except (KeyError, TypeError) as error:
-            raise ModelFileError(
-                f"{name}: the manifest lacks or misstates a field ({error}); make the model file again"
-            ) from error
-        manifest._check(name)
-        return manifest
-
-    def _check(self, name: str) -> None:
-        if self.classes != CLASS_NAMES:
-            classes = ", ".join(_shown(one)[1:-1] for one in self.classes)
+            raise _misstated(name, error) from error
+        if manifest.classes != CLASS_NAMES:
+            classes = ", ".join(_shown(one)[1:-1] for one in manifest.classes)
             raise ModelFileError(
                 f"{name}: its classes are {classes}; this program's are {', '.join(CLASS_NAMES)}, in that "
                 "order; use a model made for them"
             )
-        values = {
-            "crop.side_um": self.crop.side_um,
-            "crop.side_px": self.crop.side_px,
-            "temperature": self.temperature,
-            "decline_below": self.decline_below,
-        }
-        for key, (least, most) in _RANGES.items():
-            if not least <= values[key] <= most:
+        _check_ranges(
+            name,
+            {
+                "crop.side_um": manifest.crop.side_um,
+                "crop.side_px": manifest.crop.side_px,
+                "temperature": manifest.temperature,
+                "decline_below": manifest.decline_below,
+            },
+        )
+        return manifest
+
+
+@dataclass(frozen=True)
+class FinderManifest:
+    """What a finder is and how it is to be used; its records are as those of `Manifest`."""
+
+    KIND: ClassVar = "finder"
+
+    #: Scale of the field that it sees, and the sides of the piece of it that it takes at once, in pixels.
+    um_per_pixel: float
+    width_px: int
+    height_px: int
+    #: A place of the heat map that is hotter is the centre of a cell.
+    threshold: float
+    recipe: str = "keras"
+    runtimes: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each of the network's outputs stands for, in order."""
+        return ("nucleated cell",)
+
+    def to_json(self) -> str:
+        """Manifest as JSON text, indented, keys in the order of the fields."""
+        return _to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, name: str) -> "FinderManifest":
+        """Read a manifest; ``name`` is what messages call its file.
+
+        Raises:
+            ModelFileError: it is no finder's manifest, newer than this program, or says what cannot be.
+        """
+        content = _content(text, name, cls)
+        try:
+            _check_records(content, cls)
+            manifest = cls(
+                um_per_pixel=_number(content, "um_per_pixel"),
+                width_px=_whole(content, "width_px"),
+                height_px=_whole(content, "height_px"),
+                threshold=_number(content, "threshold"),
+                runtimes=_names(content, "runtimes"),
+                **content,
+            )
+        except (KeyError, TypeError) as error:
+            raise _misstated(name, error) from error
+        if manifest.um_per_pixel != FINDER_UM_PER_PIXEL:
+            raise ModelFileError(
+                f"{name}: this finder looks at fields of {manifest.um_per_pixel:g} µm per pixel, this "
+                f"program at {FINDER_UM_PER_PIXEL:g}; use a finder made for it"
+            )
+        sides = {"width_px": manifest.width_px, "height_px": manifest.height_px}
+        _check_ranges(name, {**sides, "threshold": manifest.threshold})
+        for key, side in sides.items():
+            if side % SIDE_MULTIPLE:
                 raise ModelFileError(
-                    f"{name}: the manifest's {key} cannot be {values[key]} (it is from {least} to {most}); "
-                    "make the model file again"
+                    f"{name}: the manifest's {key} is {side}, no multiple of {SIDE_MULTIPLE}; make the model "
+                    "file again"
                 )
+        return manifest
+
+
+def _to_json(manifest: Manifest | FinderManifest) -> str:
+    head = {"format_version": FORMAT_VERSION, "kind": manifest.KIND}
+    content = {**head, **dataclasses.asdict(manifest)}
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _content(text: str | bytes, name: str, wanted: type[Manifest | FinderManifest]) -> dict[str, Any]:
+    """What a manifest of the wanted kind says beside its version and kind."""
+    content = json_object(text, name)
+    version = content.pop("format_version", None)
+    if type(version) is not int or version < 1:
+        raise ModelFileError(f"{name}: the manifest has no format version; make the model file again")
+    if version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{name}: its manifest is of format {version}, this program reads up to {FORMAT_VERSION}; "
+            "update hematovision"
+        )
+    # The first format was written when there were only classifiers.
+    kind = Manifest.KIND if version == 1 else content.pop("kind", None)
+    if kind != wanted.KIND:
+        raise ModelFileError(
+            f"{name}: the model of a {kind}, not of a {wanted.KIND}; give each where it belongs"
+            if kind in (Manifest.KIND, FinderManifest.KIND)
+            else f"{name}: a model of the kind {_shown(kind)}, which this program does not know; update "
+            "hematovision, or make the model file again"
+        )
+    unknown = sorted(content.keys() - {one.name for one in dataclasses.fields(wanted)})
+    if unknown:
+        raise _misstated(name, TypeError(f"there is no {_shown(unknown[0])}"))
+    return content
+
+
+def _misstated(name: str, error: Exception) -> ModelFileError:
+    return ModelFileError(
+        f"{name}: the manifest lacks or misstates a field ({error}); make the model file again"
+    )
+
+
+def _check_ranges(name: str, values: Mapping[str, float]) -> None:
+    for key, value in values.items():
+        least, most = _RANGES[key]
+        if not least <= value <= most:
+            raise ModelFileError(
+                f"{name}: the manifest's {key} cannot be {value} (it is from {least} to {most}); "
+                "make the model file again"
+            )
 
 
 def json_object(text: str | bytes, name: str) -> dict[str, Any]:
@@ -185,9 +293,14 @@ def _check_plain(value: object, depth: int) -> None:
 def _crop(content: object) -> CropSize:
     if not isinstance(content, dict) or content.keys() != {"side_um", "side_px"}:
         raise TypeError("crop is not side_um and side_px")
-    if type(content["side_px"]) is not int:
-        raise TypeError(f"crop.side_px: {_shown(content['side_px'])} is not a whole number")
-    return CropSize(_number(content, "side_um"), content["side_px"])
+    return CropSize(_number(content, "side_um"), _whole(content, "side_px"))
+
+
+def _whole(content: dict[str, Any], key: str) -> int:
+    value = content.pop(key)
+    if type(value) is not int:  # True is no number
+        raise TypeError(f"{key}: {_shown(value)} is not a whole number")
+    return value
 
 
 def _number(content: dict[str, Any], key: str) -> float:
@@ -204,13 +317,7 @@ def _names(content: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _check_known(content: Mapping[str, Any]) -> None:
-    unknown = sorted(content.keys() - {one.name for one in dataclasses.fields(Manifest)})
-    if unknown:
-        raise TypeError(f"there is no {_shown(unknown[0])}")
-
-
-def _check_records(content: Mapping[str, Any]) -> None:
+def _check_records(content: Mapping[str, Any], kind: type[Manifest | FinderManifest]) -> None:
     if not _is_name(content.get("recipe", "keras")):
         raise TypeError(f"recipe: {_shown(content['recipe'])} is not a name")
     for key in _RECORDS:
@@ -220,7 +327,7 @@ def _check_records(content: Mapping[str, Any]) -> None:
         if not _is_name(tool) or not _is_name(version):
             raise TypeError(f"tools: {_shown(tool)} of version {_shown(version)}")
     sets = content.get("accuracy", {}).get("sets", [])
-    if not isinstance(sets, list) or not all(map(_is_measured, sets)):
+    if kind is Manifest and not (isinstance(sets, list) and all(map(_is_measured, sets))):
         raise TypeError("accuracy: its sets are not as hematovision train evaluate --write records them")
 
 

@@ -1,8 +1,9 @@
 """The model file: one ``.tflite`` that carries everything a device needs to use it rightly.
 
-The flatbuffer comes first. Appended to it (TensorFlow Lite ignores what follows; ``unzip -l`` lists it) is a
-zip with ``manifest.json`` and ``labels.txt``; the zip's comment is the SHA-256 of every byte before it. The
-hash finds damage and mix-ups; it is not a signature.
+A classifier's file and a finder's differ in what their manifest says. The flatbuffer comes first. Appended
+to it (TensorFlow Lite ignores what follows; ``unzip -l`` lists it) is a zip with ``manifest.json`` and
+``labels.txt``; the zip's comment is the SHA-256 of every byte before it. The hash finds damage and mix-ups;
+it is not a signature.
 
 Before conversion, the same manifest, less what conversion adds, lies beside the ``.keras`` file as
 ``NAME.manifest.json``, with a SHA-256 of its own and that of the ``.keras``.
@@ -23,15 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from hematovision.errors import ModelFileError
-from hematovision.manifest import FORMAT_VERSION, MAX_MANIFEST_BYTES, Manifest, json_object
+from hematovision.manifest import FORMAT_VERSION, MAX_MANIFEST_BYTES, FinderManifest, Manifest, json_object
 from hematovision.regular_file import open_regular_file, read_regular_file
 
 __all__ = [
     "FORMAT_VERSION",
+    "FinderFile",
+    "FinderManifest",
     "Manifest",
     "ModelFile",
     "file_hash",
+    "kind_of_keras",
     "manifest_path",
+    "read_finder_file",
+    "read_finder_manifest",
     "read_keras_manifest",
     "read_model_file",
     "write_atomically",
@@ -53,7 +59,7 @@ _NO_ZIP = (zipfile.BadZipFile, OSError, ValueError, LookupError, RuntimeError, E
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file that was read and found whole."""
+    """A classifier's file that was read and found whole."""
 
     path: Path
     flatbuffer: bytes
@@ -62,13 +68,45 @@ class ModelFile:
     model_hash: str
 
 
+@dataclass(frozen=True)
+class FinderFile:
+    """A finder's file that was read and found whole; as `ModelFile`."""
+
+    path: Path
+    flatbuffer: bytes
+    manifest: FinderManifest
+    model_hash: str
+
+
 def read_model_file(path: Path | str) -> ModelFile:
-    """Read and check a model file.
+    """Read and check a classifier's file.
 
     Raises:
         ModelFileError: the file is missing, damaged, of another kind, or not for this program.
     """
     path = Path(path)
+    flatbuffer, text, labels = _read(path)
+    manifest = Manifest.from_json(text, str(path))
+    _check_labels(path, labels, manifest)
+    return ModelFile(path, flatbuffer, manifest, hashlib.sha256(flatbuffer).hexdigest())
+
+
+def read_finder_file(path: Path | str) -> FinderFile:
+    """Read and check a finder's file. Raises as `read_model_file` does."""
+    path = Path(path)
+    flatbuffer, text, labels = _read(path)
+    manifest = FinderManifest.from_json(text, str(path))
+    _check_labels(path, labels, manifest)
+    return FinderFile(path, flatbuffer, manifest, hashlib.sha256(flatbuffer).hexdigest())
+
+
+def _check_labels(path: Path, labels: bytes, manifest: Manifest | FinderManifest) -> None:
+    if tuple(labels.decode(errors="replace").splitlines()) != manifest.labels:
+        raise ModelFileError(f"{path}: labels.txt and the manifest name other classes; make the file again")
+
+
+def _read(path: Path) -> tuple[bytes, bytes, bytes]:
+    """The flatbuffer, manifest and labels of a file that is sealed and whole."""
     try:
         data = read_regular_file(path, _MAX_BYTES)
     except OSError as error:
@@ -85,11 +123,7 @@ def read_model_file(path: Path | str) -> ModelFile:
                 "make it with hematovision convert, or copy it again"
             )
         raise ModelFileError(f"{path}: damaged or edited: its SHA-256 does not match; copy it again")
-    flatbuffer, text, labels = _unpacked(data, path)
-    manifest = Manifest.from_json(text, str(path))
-    if tuple(labels.decode(errors="replace").splitlines()) != manifest.classes:
-        raise ModelFileError(f"{path}: labels.txt and the manifest name other classes; make the file again")
-    return ModelFile(path, flatbuffer, manifest, hashlib.sha256(flatbuffer).hexdigest())
+    return _unpacked(data, path)
 
 
 def _unpacked(data: bytes, path: Path) -> tuple[bytes, bytes, bytes]:
@@ -136,7 +170,7 @@ def _check_member(entry: zipfile.ZipInfo) -> None:
         raise ValueError(f"a member of it states a size of {entry.file_size:,} bytes")
 
 
-def write_model_file(path: Path | str, flatbuffer: bytes, manifest: Manifest) -> None:
+def write_model_file(path: Path | str, flatbuffer: bytes, manifest: Manifest | FinderManifest) -> None:
     """Write a model file whole or not at all, replacing one that is there.
 
     Raises:
@@ -152,7 +186,7 @@ def write_model_file(path: Path | str, flatbuffer: bytes, manifest: Manifest) ->
         # A fixed time of day, so that the same model and manifest give the same file.
         for name, text in (
             ("manifest.json", manifest.to_json()),
-            ("labels.txt", "\n".join(manifest.classes) + "\n"),
+            ("labels.txt", "\n".join(manifest.labels) + "\n"),
         ):
             archive.writestr(zipfile.ZipInfo(name), text)
         archive.comment = b"0" * _HEX_DIGITS
@@ -166,36 +200,70 @@ def manifest_path(keras_path: Path | str) -> Path:
 
 
 def read_keras_manifest(keras_path: Path | str) -> Manifest:
-    """Read the manifest beside a ``.keras`` file.
+    """Read the manifest beside a classifier's ``.keras`` file.
 
     Raises:
         ModelFileError: it is missing or wrong, or the model is not the one it was written for.
     """
-    path = manifest_path(keras_path)
-    try:
-        text = read_regular_file(path, MAX_MANIFEST_BYTES)
-        model_hash = file_hash(Path(keras_path))
-    except OSError as error:
-        raise ModelFileError(
-            f"{error.filename or keras_path}: cannot be read ({error.strerror}); train fit writes NAME.keras "
-            "and NAME.manifest.json, keep them together"
-        ) from error
-    manifest = Manifest.from_json(_unsealed(text, path), str(path))
-    if manifest.training.get("keras_sha256") != model_hash:
-        raise ModelFileError(
-            f"{keras_path}: not the model that {path.name} was written for (SHA-256 differs); "
-            "copy both again from one training run"
-        )
+    text = _read_beside(Path(keras_path))
+    manifest = Manifest.from_json(text, str(manifest_path(keras_path)))
+    _check_written_for(Path(keras_path), manifest)
     return manifest
 
 
-def write_keras_manifest(keras_path: Path | str, manifest: Manifest) -> None:
+def read_finder_manifest(keras_path: Path | str) -> FinderManifest:
+    """Read the manifest beside a finder's ``.keras`` file. Raises as `read_keras_manifest` does."""
+    text = _read_beside(Path(keras_path))
+    manifest = FinderManifest.from_json(text, str(manifest_path(keras_path)))
+    _check_written_for(Path(keras_path), manifest)
+    return manifest
+
+
+def kind_of_keras(keras_path: Path | str) -> str:
+    """Return the kind that the manifest beside a ``.keras`` file states; a classifier where it states none.
+
+    Raises:
+        ModelFileError: it is missing, or not sealed.
+    """
+    path = manifest_path(keras_path)
+    return str(json_object(_read_beside(Path(keras_path)), str(path)).get("kind", Manifest.KIND))
+
+
+def write_keras_manifest(keras_path: Path | str, manifest: Manifest | FinderManifest) -> None:
     """Write the manifest beside a ``.keras`` file that is there, sealed with the SHA-256 of both."""
     training = {**manifest.training, "keras_sha256": file_hash(Path(keras_path))}
     content = json.loads(dataclasses.replace(manifest, training=training).to_json())
     content[_SEAL] = _seal(content)
     write_atomically(
         manifest_path(keras_path), (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    )
+
+
+def _read_beside(keras_path: Path) -> str:
+    """The manifest beside a ``.keras`` file, unsealed."""
+    path = manifest_path(keras_path)
+    try:
+        return _unsealed(read_regular_file(path, MAX_MANIFEST_BYTES), path)
+    except OSError as error:
+        raise _not_together(keras_path, error) from error
+
+
+def _check_written_for(keras_path: Path, manifest: Manifest | FinderManifest) -> None:
+    try:
+        model_hash = file_hash(keras_path)
+    except OSError as error:
+        raise _not_together(keras_path, error) from error
+    if manifest.training.get("keras_sha256") != model_hash:
+        raise ModelFileError(
+            f"{keras_path}: not the model that {manifest_path(keras_path).name} was written for (SHA-256 "
+            "differs); copy both again from one training run"
+        )
+
+
+def _not_together(keras_path: Path, error: OSError) -> ModelFileError:
+    return ModelFileError(
+        f"{error.filename or keras_path}: cannot be read ({error.strerror}); training writes NAME.keras "
+        "and NAME.manifest.json, keep them together"
     )
 
 

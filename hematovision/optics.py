@@ -16,8 +16,8 @@ from hematovision.blank_field import EVEN_LEVEL, BlankField
 from hematovision.errors import ImageError, SettingError
 from hematovision.images import RGBImage
 
-#: Scale at which a field's light is measured and its nuclei are found: a nucleus is 15 to 25 pixels wide.
-WORKING_UM_PER_PIXEL = 0.4
+#: Scale at which a field's light is measured and its cells are found: a nucleus is 12 to 25 pixels wide.
+WORKING_UM_PER_PIXEL = 0.5
 #: Nothing on a smear absorbs this much in every channel at once: darker is the fill of a rotated copy.
 NO_LIGHT = 0.08
 #: A field narrower than this shows no vignetting, and too few gaps between cells to fit any.
@@ -31,6 +31,7 @@ MAX_ENLARGED_PIXELS = 20_000_000
 # A camera's own small picture may be coarser than working scale by this, and of another shape by that.
 _MIN_SMALL_SHARE = 0.8
 _SAME_SHAPE = 0.03
+_LITTLE = 1.3
 _TILE_UM = 12.0
 # The empty glass is the bright end of a field, but a cell's edge that acts as a lens can be brighter still.
 _GLASS_SHARE = 0.92
@@ -83,14 +84,16 @@ class LampDrift:
 class Field:
     """A frame with its light measured: what `finder` and `crops` work on.
 
-    ``image``: (height, width, 3) uint8 RGB as the camera gave it. ``transmittance``: the same field at
-    `WORKING_UM_PER_PIXEL`, (h, w, 3) float32, 0 to about 1, and 1 where there is no image. ``dark``: (h, w)
-    bool, where there is no image (the black fill of a rotated copy). ``scale``: pixels of ``image`` for one
-    of ``transmittance``, in x and in y. ``blank``: the empty field that the frame is divided by; ``light`` is
-    then that of the divided frame: `blank_field.EVEN_LEVEL` throughout while the lamp is as it was.
+    ``image``: (height, width, 3) uint8 RGB as the camera gave it. ``small``: the same at
+    `WORKING_UM_PER_PIXEL`, (h, w, 3) uint8. ``transmittance``: of ``small``, (h, w, 3) float32, 0 to about 1,
+    and 1 where there is no image. ``dark``: (h, w) bool, where there is no image (the black fill of a rotated
+    copy). ``scale``: pixels of ``image`` for one of ``small``, in x and in y. ``blank``: the empty field that
+    the frame is divided by; ``light`` is then that of the divided frame: `blank_field.EVEN_LEVEL` throughout
+    while the lamp is as it was.
     """
 
     image: RGBImage
+    small: RGBImage
     um_per_pixel: float
     light: Light
     transmittance: NDArray[np.float32]
@@ -151,7 +154,8 @@ def measure_field(
     transmittance = np.divide(even, light.over(*size), dtype=np.float32)
     if dark.any():
         transmittance[dark] = 1.0
-    return Field(image, um_per_pixel, light, transmittance, dark, (width / size[0], height / size[1]), blank)
+    scale = width / size[0], height / size[1]
+    return Field(image, small, um_per_pixel, light, transmittance, dark, scale, blank)
 
 
 def lamp_drift(lights: Sequence[Light]) -> LampDrift:
@@ -192,10 +196,13 @@ def _shrunk(image: RGBImage, size: tuple[int, int]) -> RGBImage:
     height, width = image.shape[:2]
     if size[0] > width:
         return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    if width % 2 == height % 2 == 0 and width >= 2 * size[0]:
-        # The same means, but for rounding: OpenCV is several times faster at halving than at any other share.
-        image = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    # The same means, but for rounding: OpenCV is several times faster at halving than at any other share.
+    while width % 2 == height % 2 == 0 and width >= 2 * size[0]:
+        width, height = width // 2, height // 2
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    # Where little is left to shrink, hardly a pixel falls between two: the mean would only take longer.
+    little = width <= _LITTLE * size[0]
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR if little else cv2.INTER_AREA)
 
 
 def _at_working_size(small: RGBImage, size: tuple[int, int], frame_size: tuple[int, int]) -> RGBImage:

@@ -24,7 +24,7 @@ from hematovision.errors import (
     ImageError,
     SettingError,
 )
-from hematovision.finder import CellRegion, find_cells, find_single
+from hematovision.finder import CellRegion, find_single, load_finder
 from hematovision.images import RGBImage, decode_image, shrink
 from hematovision.optics import measure_field
 from hematovision.own_pictures import refuse_own_picture
@@ -183,10 +183,13 @@ def _found(data: bytes, wanted: Wanted) -> Iterator[bytes]:
                 f"{what}; fill in µm per pixel (um_per_pixel), as it was calibrated"
             ) from error
     field = measure_field(image, um_per_pixel)
-    regions, found = find_cells(field), True
+    finder = load_finder()
+    found = True
     if wanted.single:
-        region, found = find_single(field, wanted.crop_um)
+        region, found = find_single(finder, field, wanted.crop_um)
         regions = [region]
+    else:
+        regions = finder.find(field)
     height, width = image.shape[:2]
     shown = shrink(image, wanted.shown_px)
     yield _line(

@@ -1,6 +1,7 @@
 """Labelled images made into the crops that the network sees, by the device's own optics, finder and crops."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize, cut_crop
 from hematovision.errors import ImageError
-from hematovision.finder import find_cells, most_prominent
+from hematovision.finder import CellRegion, Finder, load_finder, most_prominent
 from hematovision.images import RGBImage, read_image
 from hematovision.model_file import Manifest
-from hematovision.optics import measure_field
+from hematovision.optics import Field, measure_field
 from train.augment import vary_field
 from train.datasets import DataSet, LabelledImage
 from train.drawn import DRAWN_UM_PER_PIXEL, draw, drawn_cells
@@ -35,6 +36,7 @@ Progress = Callable[[int, int], None]
 #: Gives the picture of an image, (height, width, 3) uint8 RGB.
 View = Callable[[LabelledImage], RGBImage]
 _Crop = NDArray[np.uint8]
+_of_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def read_cells(
 
     def cut(_: int, image: LabelledImage) -> tuple[list[_Crop], bool]:
         field = measure_field(read_image(image.path), um_per_pixel)
-        region = most_prominent(find_cells(field), field)
+        region = most_prominent(_find(field), field)
         height, width = field.image.shape[:2]
         center = region.center if region else ((width - 1) / 2, (height - 1) / 2)
         return [cut_crop(field, center, size)], region is not None
@@ -113,7 +115,7 @@ def read_varied_cells(
 
     def cut(number: int, image: LabelledImage) -> tuple[list[_Crop], bool]:
         field = measure_field(view(image) if view else read_image(image.path), um_per_pixel)
-        region = most_prominent(find_cells(field), field)
+        region = most_prominent(_find(field), field)
         if region is None:
             return [], False
         crops = [cut_crop(field, region.center, size)]
@@ -121,7 +123,7 @@ def read_varied_cells(
         for _ in range(variations):
             varied, expected, scale = vary_field(field.image, region.center, um_per_pixel, rng)
             other = measure_field(varied, scale)
-            near = [seen for seen in find_cells(other) if math.dist(seen.center, expected) * scale < _SAME_UM]
+            near = [seen for seen in _find(other) if math.dist(seen.center, expected) * scale < _SAME_UM]
             if near and near[0].nucleus_area_um2 >= MIN_VISIBLE * region.nucleus_area_um2:
                 crops.append(cut_crop(other, near[0].center, size))
         return crops, True
@@ -218,6 +220,14 @@ def read_varied_training(
         cells = drawn_cells(drawn_per_class)
         sets.append(read_varied_cells(cells, DRAWN_UM_PER_PIXEL, size, selection.seed, progress, draw))
     return join_cells(sets)
+
+
+def _find(field: Field) -> list[CellRegion]:
+    """Find the cells of a field with this thread's own finder."""
+    finder: Finder | None = getattr(_of_thread, "finder", None)
+    if finder is None:
+        finder = _of_thread.finder = load_finder()
+    return finder.find(field)
 
 
 def _scale(dataset: DataSet) -> float:

@@ -7,14 +7,15 @@ from train.console import stdout
 from train.cross_validate_command import cross_validate
 from train.evaluate_command import evaluate_command
 from train.fit_command import fit
+from train.fit_finder_command import fit_finder_command
 
 
 @click.group()
 def train() -> None:
-    """Data sets: download, audit. Models: fit, evaluate, cross-validate."""
+    """Data sets: download, audit. Models: fit, fit-finder, evaluate, cross-validate."""
 
 
-for command in (audit, fit, evaluate_command, cross_validate):
+for command in (audit, fit, fit_finder_command, evaluate_command, cross_validate):
     train.add_command(command)
 
 

@@ -1,6 +1,6 @@
 """``hematovision train cross-validate``: what a design is chosen by, one laboratory left out at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from train.quiet import tensorflow_kept_quiet
 
 _THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
 
-_EPILOG = """
+#: How the commands that learn a finder, or measure one, are given data.
+BOXED_DATA = """
 \b
 DATA names a collection of fields with boxed cells, its µm per pixel after an @:
   kaggle-blood-cells     originals with annotations/*.xml
@@ -24,7 +25,38 @@ DATA names a collection of fields with boxed cells, its µm per pixel after an @
 """
 
 
-@click.command("cross-validate", epilog=_EPILOG)
+def finder_options(epochs: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `FinderSettings`."""
+    options = (
+        click.option(
+            "--epochs", default=epochs, show_default=True, help="How often --tiles-per-epoch are learnt from."
+        ),
+        click.option("--tiles-per-epoch", default=2400, show_default=True, help="Made anew for each epoch."),
+        click.option("--batch", default=16, show_default=True, help="Tiles a step."),
+        click.option(
+            "--learning-rate",
+            default=3e-3,
+            show_default=True,
+            help="Highest; it falls to 0 as a cosine.",
+        ),
+        click.option(
+            "--seed",
+            default=1,
+            show_default=True,
+            type=click.IntRange(min=0),
+            help="Of all that is random.",
+        ),
+    )
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return with_options
+
+
+@click.command("cross-validate", epilog=BOXED_DATA)
 @click.argument("data", nargs=-1, required=True)
 @click.option("--finder", is_flag=True, help="Of the finder (so far, this is all that it does).")
 @click.option(
@@ -37,13 +69,7 @@ DATA names a collection of fields with boxed cells, its µm per pixel after an @
 @click.option(
     "--leave-out", multiple=True, help="A laboratory to leave out, by its name; default each in turn."
 )
-@click.option("--epochs", default=24, show_default=True, help="How often --tiles-per-epoch are learnt from.")
-@click.option("--tiles-per-epoch", default=2400, show_default=True, help="Made anew for each epoch.")
-@click.option("--batch", default=16, show_default=True, help="Tiles a step.")
-@click.option("--learning-rate", default=3e-3, show_default=True, help="Highest; it falls to 0 as a cosine.")
-@click.option(
-    "--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Of all that is random."
-)
+@finder_options(epochs=24)
 def cross_validate(
     data: Sequence[str], finder: bool, folder: Path, leave_out: Sequence[str], **settings: Any
 ) -> None:

@@ -24,6 +24,11 @@ from train.cells import OTHER, CellSet
 INT8 = RECIPES["int8"]
 
 
+def shapes(side: int) -> tuple[list[int], list[int]]:
+    """Of input and output of a classifier."""
+    return [1, side, side, 3], [1, len(CLASS_NAMES)]
+
+
 @pytest.fixture(params=available_runtimes())
 def runtime(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -36,7 +41,7 @@ def test_int8_is_int8_throughout_and_takes_a_crop_less_128(
     flatbuffers: dict[str, bytes], manifest: Manifest, runtime: str
 ) -> None:
     side = manifest.crop.side_px
-    check_tensors(flatbuffers["int8"], INT8, side, runtime)
+    check_tensors(flatbuffers["int8"], INT8, *shapes(side), runtime)
     interpreter = load_interpreter(flatbuffers["int8"], runtime).interpreter
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert source["dtype"] is result["dtype"] is np.int8
@@ -52,9 +57,9 @@ def test_every_recipe_passes_the_check_of_its_own(
 ) -> None:
     if runtime not in recipe.runtimes:
         with pytest.raises(ConversionError, match=f"{runtime} .* cannot load the model"):
-            check_tensors(flatbuffers[recipe.name], recipe, manifest.crop.side_px, runtime)
+            check_tensors(flatbuffers[recipe.name], recipe, *shapes(manifest.crop.side_px), runtime)
     else:
-        check_tensors(flatbuffers[recipe.name], recipe, manifest.crop.side_px, runtime)
+        check_tensors(flatbuffers[recipe.name], recipe, *shapes(manifest.crop.side_px), runtime)
 
 
 # --- planted failures ---
@@ -66,7 +71,7 @@ def test_float_input_and_output_where_int8_was_asked_for_is_refused(
     with pytest.raises(
         ConversionError, match=r"input is float32 .*, not int8 .*output is float32 .*, not int8"
     ):
-        check_tensors(flatbuffers["int16x8"], INT8, manifest.crop.side_px, runtime)
+        check_tensors(flatbuffers["int16x8"], INT8, *shapes(manifest.crop.side_px), runtime)
 
 
 def test_uint8_input_is_refused(
@@ -77,7 +82,7 @@ def test_uint8_input_is_refused(
     converter.representative_dataset = lambda: ([crop[None].astype(np.float32)] for crop in calibration.crops)
     converter.inference_input_type = converter.inference_output_type = tf.uint8
     with pytest.raises(ConversionError, match="input is uint8"):
-        check_tensors(converter.convert(), INT8, manifest.crop.side_px, runtime)
+        check_tensors(converter.convert(), INT8, *shapes(manifest.crop.side_px), runtime)
 
 
 def test_an_operation_left_in_float_between_int8_ends_is_refused(
@@ -87,7 +92,7 @@ def test_an_operation_left_in_float_between_int8_ends_is_refused(
     interpreter = load_interpreter(flatbuffer, runtime).interpreter
     assert interpreter.get_input_details()[0]["dtype"] is np.int8  # from outside it looks right
     with pytest.raises(ConversionError, match="left in floating point"):
-        check_tensors(flatbuffer, INT8, manifest.crop.side_px, runtime)
+        check_tensors(flatbuffer, INT8, *shapes(manifest.crop.side_px), runtime)
 
 
 def test_calibration_without_0_and_255_is_refused_by_the_scale_that_it_gives(
@@ -95,7 +100,7 @@ def test_calibration_without_0_and_255_is_refused_by_the_scale_that_it_gives(
 ) -> None:
     flatbuffer = to_tflite(saved_model, INT8, narrow_crops)
     with pytest.raises(ConversionError, match=r"scale and zero point .*, not \(1\.0, -128\)"):
-        check_tensors(flatbuffer, INT8, manifest.crop.side_px, runtime)
+        check_tensors(flatbuffer, INT8, *shapes(manifest.crop.side_px), runtime)
 
 
 @pytest.mark.parametrize("name", ["float16", "dynamic"])
@@ -103,12 +108,14 @@ def test_weights_left_in_float32_are_refused(
     name: str, flatbuffers: dict[str, bytes], manifest: Manifest
 ) -> None:
     with pytest.raises(ConversionError, match="no tensor inside is"):
-        check_tensors(flatbuffers["float32"], RECIPES[name], manifest.crop.side_px, available_runtimes()[0])
+        check_tensors(
+            flatbuffers["float32"], RECIPES[name], *shapes(manifest.crop.side_px), available_runtimes()[0]
+        )
 
 
 def test_a_network_for_crops_of_another_size_is_refused(flatbuffers: dict[str, bytes], runtime: str) -> None:
     with pytest.raises(ConversionError, match=r"input is int8 \[1, 32, 32, 3\], not int8 \[1, 64, 64, 3\]"):
-        check_tensors(flatbuffers["int8"], INT8, 64, runtime)
+        check_tensors(flatbuffers["int8"], INT8, *shapes(64), runtime)
 
 
 def test_what_tensorflow_cannot_convert_is_refused_in_one_line(

@@ -167,7 +167,7 @@ def test_absurd_numbers_are_refused_by_name(key: str, number: str) -> None:
         (TEXT.replace('"recipe"', '"temperature": 2.0, "recipe"'), "'temperature' stands there twice"),
         (TEXT.replace('"seed": 1', '"seed": 1, "seed": 2'), "'seed' stands there twice"),
         (TEXT.replace('"seed": 1', r'"seed": "\ud800"'), "surrogates not allowed"),
-        (TEXT.replace('"format_version": 1', '"format_version": true'), "no format version"),
+        (TEXT.replace('"format_version": 2', '"format_version": true'), "no format version"),
         (TEXT.encode("utf-16"), "codec can't decode"),
         (TEXT.encode("latin-1"), "codec can't decode"),
         (b" " * (17 * 1024 * 1024), "more than 16,777,216 bytes"),

@@ -10,10 +10,12 @@ A source is a folder with its scale after an ``@`` where the layout does not tel
     pbc@0.104              one folder a class: the cell is in the middle, nothing is known of others in view
 """
 
+import dataclasses
+import hashlib
 import math
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +106,15 @@ def read_boxed_fields(source: str) -> list[BoxedField]:
 def laboratories_of(fields: Iterable[BoxedField]) -> list[str]:
     """Return the laboratories of fields, each once, in the order of their names."""
     return sorted({field.laboratory for field in fields})
+
+
+def identify(fields: Sequence[BoxedField]) -> str:
+    """Return a hash of which fields and boxes these are."""
+    digest = hashlib.sha256()
+    for field in sorted(fields, key=lambda field: field.path):
+        cells = [dataclasses.astuple(cell) for cell in (*field.cells, *field.decoys)]
+        digest.update(f"{field.group}/{field.path.name} {field.um_per_pixel} {cells}\n".encode())
+    return digest.hexdigest()
 
 
 def _annotated(path: Path, scale: float) -> list[BoxedField]:

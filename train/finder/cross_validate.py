@@ -1,7 +1,5 @@
 """The finder on laboratories that it did not learn from: each is left out in turn."""
 
-import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from hematovision.heat_map import STRIDE, Peak, at_finder_scale, find_peaks, padded
 from hematovision.images import RGBImage
-from train.finder.boxed_fields import BoxedField, laboratories_of
+from train.finder.boxed_fields import BoxedField, identify, laboratories_of
 from train.finder.fit import FinderData, FinderSettings, fit_finder
 from train.finder.score import Find, FinderScore, score_finder
 
@@ -76,15 +74,19 @@ def network_finder(network: keras.Model, threshold: float) -> Find:
 
     def find(image: RGBImage, um_per_pixel: float) -> list[Peak]:
         field = at_finder_scale(image, um_per_pixel)
-        height, width = field.shape[:2]
-        heat = predict_heat(network, padded(field))
-        scale_x, scale_y = image.shape[1] / width, image.shape[0] / height
+        scale_x, scale_y = image.shape[1] / field.shape[1], image.shape[0] / field.shape[0]
         return [
             Peak((peak.x + 0.5) * scale_x - 0.5, (peak.y + 0.5) * scale_y - 0.5, peak.heat)
-            for peak in find_peaks(heat, (width, height), threshold)
+            for peak in peaks_of(network, field, threshold)
         ]
 
     return find
+
+
+def peaks_of(network: keras.Model, field: RGBImage, threshold: float) -> list[Peak]:
+    """Find what is hotter than a threshold in a field at the finder's scale, (height, width, 3) uint8 RGB."""
+    height, width = field.shape[:2]
+    return find_peaks(predict_heat(network, padded(field)), (width, height), threshold)
 
 
 def predict_heat(network: keras.Model, field: RGBImage) -> NDArray[np.float32]:
@@ -92,15 +94,6 @@ def predict_heat(network: keras.Model, field: RGBImage) -> NDArray[np.float32]:
     logits = np.asarray(network(field[None].astype(np.float32), training=False))[0, ..., 0]
     assert logits.shape == (field.shape[0] // STRIDE, field.shape[1] // STRIDE)
     return 1 / (1 + np.exp(-logits))
-
-
-def identify(fields: Sequence[BoxedField]) -> str:
-    """Return a hash of which fields and boxes these are."""
-    digest = hashlib.sha256()
-    for field in sorted(fields, key=lambda field: field.path):
-        cells = [dataclasses.astuple(cell) for cell in (*field.cells, *field.decoys)]
-        digest.update(f"{field.group}/{field.path.name} {field.um_per_pixel} {cells}\n".encode())
-    return digest.hexdigest()
 
 
 def to_json(left_out: LeftOut) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -142,12 +143,32 @@ def fit_finder(
     keras.utils.set_random_seed(settings.seed)
     steps = settings.tiles_per_epoch // settings.batch
     history = checkpoint.read_history()
-    network = _load(checkpoint.state) if history else _begin(settings, steps)
+    network = load_finder_network(checkpoint.state) if history else _begin(settings, steps)
     for epoch in range(len(history), settings.epochs):
         started = time.monotonic()
         loss = _train_epoch(network, data, settings, epoch, on_step)
         history.append(FinderEpoch(epoch + 1, loss, time.monotonic() - started))
         checkpoint.save(network, history)
+    return network
+
+
+def load_finder_network(path: Path) -> keras.Model:
+    """Load a finder's network, with its optimiser's state where the file has one.
+
+    Raises:
+        ModelFileError: it is missing, damaged, or not such a network.
+    """
+    try:
+        network = keras.models.load_model(path, custom_objects={"heat_loss": heat_loss})
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ModelFileError(
+            f"{path}: not a finder's network that can be loaded ({reason_of(error)}); copy or train it again"
+        ) from error
+    if network.output_shape != (None, None, None, 1) or network.input_shape != (None, None, None, 3):
+        raise ModelFileError(
+            f"{path}: maps {network.input_shape} to {network.output_shape}, not fields to heat maps; give a "
+            "model made by hematovision train fit-finder"
+        )
     return network
 
 
@@ -165,15 +186,6 @@ def _begin(settings: FinderSettings, steps: int) -> keras.Model:
         jit_compile=False,
     )
     return network
-
-
-def _load(path: Path) -> keras.Model:
-    try:
-        return keras.models.load_model(path, custom_objects={"heat_loss": heat_loss})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(
-            f"{path}: not a state that can be loaded ({reason_of(error)}); delete the folder to start again"
-        ) from error
 
 
 def _train_epoch(

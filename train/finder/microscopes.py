@@ -38,7 +38,7 @@ _Picture = NDArray[np.float32]
 
 
 def vary_microscope(tile: RGBImage, rng: np.random.Generator) -> RGBImage:
-    """Return a tile, (side, side, 3) uint8 RGB, as a random other microscope would show it."""
+    """Return a tile, (height, width, 3) uint8 RGB, as a random other microscope would show it."""
     picture = _stain(tile.astype(np.float32) / 255, rng)
     picture = _lens(_lamp(picture, rng), rng)
     return _camera(picture, rng)
@@ -67,10 +67,10 @@ def _stain(picture: _Picture, rng: np.random.Generator) -> _Picture:
 
 def _lamp(transmittance: _Picture, rng: np.random.Generator) -> _Picture:
     """Light the tile: the lamp's colour, a slope, a coloured flare, a rim as of a cheap lens."""
-    side = transmittance.shape[0]
+    height, width = transmittance.shape[:2]
     lamp = np.exp(rng.normal(0, _LAMP_SPREAD, 3)) if rng.random() < _LAMP_CHANCE else np.ones(3)
-    light = np.ones((side, side, 3)) * (lamp / lamp.max() * rng.uniform(*_BRIGHTNESS))
-    y, x = np.mgrid[:side, :side][..., None] / side - 0.5
+    light = np.ones((height, width, 3)) * (lamp / lamp.max() * rng.uniform(*_BRIGHTNESS))
+    y, x = np.mgrid[:height, :width][..., None] / max(height, width) - 0.5
     if rng.random() < _SLOPE_CHANCE:
         light *= 1 + rng.normal(0, _SLOPE_SPREAD, 3) * x + rng.normal(0, _SLOPE_SPREAD, 3) * y
     if rng.random() < _FLARE_CHANCE:
