@@ -1,8 +1,9 @@
 """Learning to find: fields with boxed cells in, a network that marks the centres of nucleated cells out.
 
-``others_by_eye_bcisc.csv`` lists, for every image of bcisc's subjects 6 and 7, the nucleated cells in view
-that its own table does not box: image, x and y of the middle in pixels, whole and cut ones alike; x and y are
-empty where a person looked and saw no other. It was written by eye before any finder had looked, so that what
-a finder marks out there can be called true or false. A note begins with "doubtful" where the eye was not
-sure, with "cut" where the border cuts the cell.
+``others_by_eye_NAME.csv`` lists the nucleated cells in view that collection NAME does not box: image, x and y
+of the middle in pixels, whole and cut ones alike; x and y are empty where a person looked and saw no other.
+Looked at were all images of chula and of the annotated Kaggle originals, and bcisc's subjects 6 and 7 (whose
+images without a box have all their cells listed). It was done by eye, without what any finder marks out, so
+that this can be called true or false. A note begins with "doubtful" where the eye was not sure, and says
+where the border cuts a cell.
 """
