@@ -29,6 +29,7 @@ _HALF_LIFE_FRAMES = 1000
 # A single frame does not set the best: noise or a torn frame may look sharper than any.
 _STEADY_FRAMES = 3
 _SMOOTH = 1 / 16
+_NO_CONTRAST = 1e-9  # mean square, of transmittance: less is rounding
 
 
 def is_overexposed(image: RGBImage) -> bool:
@@ -74,4 +75,4 @@ class FocusMemory:
 def _detail(green: NDArray[np.float32]) -> float:
     fine, coarse = green[:, 1:] - green[:, :-1], green[:, 4:] - green[:, :-4]
     fine_energy, coarse_energy = (float(np.vdot(steps, steps)) / steps.size for steps in (fine, coarse))
-    return max(fine_energy / coarse_energy - _SMOOTH, 0.0) if coarse_energy > 0 else 0.0
+    return max(fine_energy / coarse_energy - _SMOOTH, 0.0) if coarse_energy > _NO_CONTRAST else 0.0

@@ -5,7 +5,8 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from hematovision.optics import Field, LampDrift, Light, lamp_drift
+from hematovision.light import Light
+from hematovision.optics import Field, LampDrift, lamp_drift
 
 # Of brightness, of each channel's part in the colour, of unevenness. The background of a stained smear takes
 # a few per cent of what empty glass lets through, most of it red: that is no drift.

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hematovision.optics import Field, frame_position
+from hematovision.light import frame_position
+from hematovision.optics import Field
 
 #: What a crop shows where there is no image (beyond the frame, or black fill): empty glass.
 EMPTY = 255

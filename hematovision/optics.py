@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from hematovision.blank_field import EVEN_LEVEL, BlankField
 from hematovision.errors import ImageError, SettingError
 from hematovision.images import RGBImage
+from hematovision.light import Light, measure_light
 
 #: Scale at which a field's light is measured and its cells are found: a nucleus is 12 to 25 pixels wide.
 WORKING_UM_PER_PIXEL = 0.5
 #: Nothing on a smear absorbs this much in every channel at once: darker is the fill of a rotated copy.
 NO_LIGHT = 0.08
-#: A field narrower than this shows no vignetting, and too few gaps between cells to fit any.
-MIN_VIGNETTED_SIDE_UM = 70.0
 #: Optical density is cut off here: one part in a thousand of the light is below what a camera resolves.
 MAX_OPTICAL_DENSITY = 3.0
 
@@ -32,39 +31,7 @@ MAX_ENLARGED_PIXELS = 20_000_000
 _MIN_SMALL_SHARE = 0.8
 _SAME_SHAPE = 0.03
 _LITTLE = 1.3
-_TILE_UM = 12.0
-# The empty glass is the bright end of a field, but a cell's edge that acts as a lens can be brighter still.
-_GLASS_SHARE = 0.92
-_GLASS_TOLERANCE = 0.06
-_MIN_GLASS_PIXELS = 16
-_MIN_LEVEL = 8  # of 255
-_LIGHT_GRID = 48
 _DRIFT_GRID = 9
-_FIT_ROUNDS = 6
-
-
-@dataclass(frozen=True)
-class Light:
-    """The light of an empty field, over the whole of a frame.
-
-    ``coefficients``: (6, 3) float32, the logarithm of each channel's light (0 to 255) as a quadratic in x and
-    y, which run from -1 to 1 over the frame. A uniform light has only its first row.
-    """
-
-    coefficients: NDArray[np.float32]
-
-    def at(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Light at positions x (width,) and y (height,), each from -1 to 1: (height, width, 3) float32."""
-        return np.exp(_quadratic(x[None, :], y[:, None]) @ self.coefficients)
-
-    def over(self, width: int, height: int) -> NDArray[np.float32]:
-        """Light over a whole frame sampled with this many pixels: (height, width, 3) float32."""
-        # It is smooth: a coarse grid, interpolated, is within a hundredth (1.5 % in the outermost corners of
-        # strong vignetting) and ten times faster.
-        columns, rows = min(width, _LIGHT_GRID), min(height, _LIGHT_GRID)
-        return cv2.resize(
-            self.at(_axis(columns), _axis(rows)), (width, height), interpolation=cv2.INTER_LINEAR
-        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +117,7 @@ def measure_field(
     small = _shrunk(image, size) if small is None else _at_working_size(small, size, (width, height))
     dark = _without_light(small)
     even = small if blank is None else blank.divide_small(small)
-    light = _measure_light(even, dark, um_per_pixel * width / size[0])
+    light = measure_light(even, dark, um_per_pixel * width / size[0], small)
     transmittance = np.divide(even, light.over(*size), dtype=np.float32)
     if dark.any():
         transmittance[dark] = 1.0
@@ -164,8 +131,8 @@ def lamp_drift(lights: Sequence[Light]) -> LampDrift:
     Args:
         lights: of one field or several; the median over them is taken, as cells mislead a single one.
     """
-    typical = Light(np.median([light.coefficients for light in lights], axis=0).astype(np.float32))
-    ratio = typical.at(_axis(_DRIFT_GRID), _axis(_DRIFT_GRID)) / np.float32(EVEN_LEVEL)
+    typical = np.median([light.over(_DRIFT_GRID, _DRIFT_GRID) for light in lights], axis=0)
+    ratio = typical / np.float32(EVEN_LEVEL)
     channels = ratio.mean(axis=(0, 1))
     brightness = float(np.exp(np.log(channels).mean()))
     red, green, blue = (channels / brightness - 1).tolist()
@@ -177,11 +144,6 @@ def optical_density(transmittance: NDArray[np.float32]) -> NDArray[np.float32]:
     # OpenCV's logarithm and limits are several times NumPy's speed.
     density = cv2.log(cv2.max(transmittance, 10**-MAX_OPTICAL_DENSITY)) * np.float32(-1 / math.log(10))
     return cv2.max(density, 0.0)
-
-
-def frame_position(pixel: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Pixel coordinates (centre of the first pixel is 0) as the -1 to 1 that `Light.at` takes."""
-    return ((pixel + 0.5) * (2.0 / side) - 1.0).astype(np.float32)
 
 
 def _check_picture(image: RGBImage, name: str) -> None:
@@ -222,15 +184,6 @@ def _at_working_size(small: RGBImage, size: tuple[int, int], frame_size: tuple[i
     return small if (width, height) == size else cv2.resize(small, size, interpolation=cv2.INTER_AREA)
 
 
-def _axis(side: int) -> NDArray[np.float32]:
-    return frame_position(np.arange(side, dtype=np.float32), side)
-
-
-def _quadratic(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    x, y = np.broadcast_arrays(x, y)
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-
-
 def _without_light(small: RGBImage) -> NDArray[np.bool_]:
     red, green, blue = cv2.split(small)
     brightest_channel = cv2.max(cv2.max(red, green), blue)
@@ -246,66 +199,3 @@ def _without_light(small: RGBImage) -> NDArray[np.bool_]:
     fill[0] = False  # component 0 is all that is not black
     # One pixel more: its edge is a mixture of black and image.
     return cv2.dilate(fill[labels].astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-
-
-def _measure_light(
-    small: RGBImage | NDArray[np.float32], dark: NDArray[np.bool_], um_per_pixel: float
-) -> Light:
-    height, width = small.shape[:2]
-    # Every second pixel is plenty for a level. Where there is no image, there is nothing to sample.
-    sample = small[::2, ::2].astype(np.float32)
-    sample[dark[::2, ::2]] = np.nan
-    level, _ = _glass(sample.reshape(1, -1, 3))
-    if np.isnan(level).any():
-        raise ImageError("the field is black: no light reaches the camera")
-    coefficients = np.zeros((6, 3), np.float32)
-    coefficients[0] = np.log(level[0])
-    if min(height, width) * um_per_pixel < MIN_VIGNETTED_SIDE_UM:
-        return Light(coefficients)
-    columns, rows = (round(side * um_per_pixel / _TILE_UM) for side in (width, height))
-    tile_width, tile_height = sample.shape[1] // columns, sample.shape[0] // rows
-    tiles = sample[: rows * tile_height, : columns * tile_width]
-    tiles = tiles.reshape(rows, tile_height, columns, tile_width, 3).swapaxes(1, 2)
-    levels, glass = _glass(tiles.reshape(rows * columns, tile_height * tile_width, 3))
-    logs = np.log(levels)
-    # A level belongs where its glass lies: on a slope that is the brighter part of the tile.
-    weights = glass.reshape(rows, columns, tile_height, tile_width) / np.maximum(
-        glass.sum(axis=1), 1
-    ).reshape(rows, columns, 1, 1)
-    x_in_tile = np.einsum("rcyx,x->rc", weights, np.arange(tile_width, dtype=np.float32))
-    y_in_tile = np.einsum("rcyx,y->rc", weights, np.arange(tile_height, dtype=np.float32))
-    x = frame_position(2 * (x_in_tile + tile_width * np.arange(columns)[None, :]), width)
-    y = frame_position(2 * (y_in_tile + tile_height * np.arange(rows)[:, None]), height)
-    design = _quadratic(x, y).reshape(-1, 6)
-    keep = ~np.isnan(logs).any(axis=1)
-    fit = coefficients
-    for _ in range(_FIT_ROUNDS):
-        # A tile covered by cells has no glass and lies below the rest: drop such and fit again.
-        if keep.sum() < 3 * len(coefficients):
-            return Light(coefficients)
-        fit = np.linalg.lstsq(design[keep], logs[keep], rcond=None)[0].astype(np.float32)
-        residual = (logs - design @ fit).min(axis=1)
-        closer = residual > -max(0.02, 1.5 * float(residual[keep].std()))
-        if (closer == keep).all():
-            break
-        keep = closer
-    return Light(fit)
-
-
-def _glass(tiles: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Colour of the empty glass in each tile of pixels, and which pixels are glass.
-
-    (n, pixels, 3), NaN where there is no image, to (n, 3), NaN where it is dark, and (n, pixels) of 0 and 1.
-    """
-    # Haemoglobin absorbs green: by green the glass stands out best from red cells.
-    green = tiles[..., 1]
-    ordered = np.sort(green, axis=1)  # NaN last
-    valid = np.count_nonzero(~np.isnan(ordered), axis=1)
-    rank = (valid * _GLASS_SHARE).astype(int).clip(0, green.shape[1] - 1)
-    bright = np.take_along_axis(ordered, rank[:, None], axis=1)
-    bright[(valid < _MIN_GLASS_PIXELS) | (bright[:, 0] < _MIN_LEVEL)] = np.nan
-    glass = (np.abs(green - bright) <= _GLASS_TOLERANCE * bright).astype(np.float32)
-    filled = tiles if (valid == green.shape[1]).all() else np.nan_to_num(tiles)
-    total = (glass[:, None, :] @ filled)[:, 0]
-    level = total / np.maximum(glass.sum(axis=1), 1)[:, None]
-    return np.where(np.isnan(bright), np.nan, np.maximum(level, 1.0)).astype(np.float32), glass

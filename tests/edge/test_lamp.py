@@ -7,7 +7,8 @@ import pytest
 
 from edge.lamp import LampWatch
 from hematovision.blank_field import EVEN_LEVEL, BlankField
-from hematovision.optics import Field, Light, measure_field
+from hematovision.light import Light
+from hematovision.optics import Field, measure_field
 
 FRAME = np.full((240, 320, 3), (220, 200, 180), np.uint8)
 BLANK = BlankField(np.full((240, 320, 3), 50000, np.uint16), "blank.png")
@@ -15,10 +16,9 @@ PLAIN = measure_field(FRAME, 0.2)
 
 
 def field(color: tuple[float, float, float] = (1, 1, 1), slope: float = 0.0) -> Field:
-    coefficients = np.zeros((6, 3), np.float32)
-    coefficients[0] = np.log(EVEN_LEVEL * np.array(color))
-    coefficients[1] = slope
-    return replace(PLAIN, light=Light(coefficients), blank=BLANK)
+    across = np.exp(slope * np.linspace(-1, 1, 33))[None, :, None]
+    levels = (EVEN_LEVEL * np.array(color) * across * np.ones((25, 1, 1))).astype(np.float32)
+    return replace(PLAIN, light=Light(levels), blank=BLANK)
 
 
 def lines(watch: LampWatch, seen: Field, times: int = 60) -> list[str]:

@@ -14,14 +14,16 @@ from edge.tally import Tally
 from edge.tracker import TrackedCell
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize
+from hematovision.light import Light
 from hematovision.model_file import Manifest
-from hematovision.optics import Field, Light
+from hematovision.optics import Field
 
 BLACK = np.zeros((8, 8, 3), np.uint8)
 FIELD = Field(
     BLACK,
+    np.zeros((2, 2, 3), np.uint8),
     0.1,
-    Light(np.zeros((6, 3), np.float32)),
+    Light(np.ones((1, 1, 3), np.float32)),
     np.ones((2, 2, 3), np.float32),
     np.zeros((2, 2), bool),
     (4, 4),

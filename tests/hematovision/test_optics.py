@@ -1,5 +1,6 @@
 """Optics: what is left after division by the light is stain alone."""
 
+from collections.abc import Callable
 from functools import cache
 
 import cv2
@@ -9,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hematovision.errors import ImageError, SettingError
-from hematovision.optics import Light, check_um_per_pixel, measure_field, optical_density
+from hematovision.light import Light
+from hematovision.optics import check_um_per_pixel, measure_field, optical_density
 
 RED_CELL = np.array([0.85, 0.6, 0.65])
 
@@ -119,17 +121,21 @@ def test_optical_density_is_the_negative_decimal_logarithm(transmittance: float)
     assert density[0, 0] == pytest.approx(-np.log10(transmittance), abs=1e-4)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(-0.1, 0.1), min_size=5, max_size=5))
 @example([0.1] * 5)
-def test_the_light_between_grid_points_is_within_a_hundredth_but_for_the_corners(slopes: list[float]) -> None:
-    coefficients = np.zeros((6, 3), np.float32)
-    coefficients[0], coefficients[1:] = 5.0, np.array(slopes)[:, None]
-    light = Light(coefficients)
+def test_the_light_between_its_places_is_within_a_hundredth_but_for_the_corners(slopes: list[float]) -> None:
+    def quadratic(side: int) -> np.ndarray:
+        axis = (np.arange(side) + 0.5) * 2 / side - 1
+        x, y = axis[None, :, None], axis[:, None, None]
+        terms = zip(slopes, (x, y, x * x, x * y, y * y), strict=True)
+        return np.exp(5 + sum(slope * term for slope, term in terms)).repeat(3, axis=2).astype(np.float32)
+
+    light, exact = Light(quadratic(48)), quadratic(200)
     axis = (np.arange(200, dtype=np.float32) + 0.5) / 100 - 1
-    interpolated, exact = light.over(200, 200), light.at(axis, axis)
-    np.testing.assert_allclose(interpolated, exact, rtol=0.015)
-    np.testing.assert_allclose(interpolated[10:-10, 10:-10], exact[10:-10, 10:-10], rtol=0.01)
+    for interpolated in (light.over(200, 200), light.at(axis, axis)):
+        np.testing.assert_allclose(interpolated, exact, rtol=0.015)
+        np.testing.assert_allclose(interpolated[10:-10, 10:-10], exact[10:-10, 10:-10], rtol=0.01)
 
 
 def small_copy(picture: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -181,3 +187,101 @@ def test_a_quarter_of_the_frame_is_its_mean_over_16_pixels_but_for_rounding() ->
     field = measure_field(picture, 0.125)
     assert np.abs(field.small - means).max() <= 1.01
     assert np.abs(field.transmittance * field.light.over(320, 240) - means).max() <= 1.01
+
+
+def positions(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return x[..., None], y[..., None]
+
+
+def pink_rim() -> np.ndarray:
+    """A grey centre in a pink rim, as a lens in front of the wrong sensor gives."""
+    x, y = positions(1280, 960)
+    rim = 1 / (1 + np.exp((0.65 - np.hypot(x, 0.75 * y)) / 0.1))
+    return 140 * (1 + rim * np.array([0.45, -0.12, -0.05]))
+
+
+def flare(level: float, height: tuple[float, float, float] = (0.1, 0.5, 0.6)) -> np.ndarray:
+    """A coloured hot spot some 20 µm wide beside the middle."""
+    x, y = positions(1280, 960)
+    return level * (1 + np.exp(-((x + 0.25) ** 2 + (y - 0.2) ** 2) / 0.05) * np.array(height))
+
+
+def error_of(
+    light: np.ndarray, seed: int = 0, touch: Callable[[np.ndarray], None] | None = None
+) -> np.ndarray:
+    """By how much the measured transmittance is off, where the sensor did not clip."""
+    transmittance = smear(1280, 960, 0.1, seed)
+    picture = photograph(transmittance, light)
+    untouched = picture.copy()
+    if touch is not None:
+        touch(picture)
+    field = measure_field(picture, 0.1)
+    rows, columns = field.transmittance.shape[:2]
+    known = small_copy(((untouched < 250) & (picture == untouched)).astype(np.float32), columns, rows) == 1
+    truth = small_copy(transmittance.astype(np.float32), columns, rows)
+    return np.abs(field.transmittance - truth)[known]
+
+
+@pytest.mark.parametrize(
+    "light",
+    [
+        pink_rim(),
+        pink_rim() * vignetting(1280, 960, 0.25),
+        flare(140),
+        flare(140) * vignetting(1280, 960, 0.25),
+        pink_rim() * flare(1.0),
+        140 * (1 - flare(1.0, (0.3, 0.2, 0.1)) / 2.5),  # a shadow as smooth
+    ],
+    ids=["rim", "rim, vignetting", "flare", "flare, vignetting", "rim, flare", "shadow"],
+)
+def test_light_that_is_no_quadratic_drops_out_too(light: np.ndarray) -> None:
+    for seed in (1, 2, 3):
+        error = error_of(light, seed)
+        assert error.mean() < 0.015
+        assert np.percentile(error, 99) < 0.08
+
+
+@pytest.mark.parametrize("light", [flare(210), 280 * vignetting(1280, 960, 0.35)], ids=["flare", "middle"])
+def test_a_highlight_that_clips_is_taken_for_at_least_so_bright(light: np.ndarray) -> None:
+    error = error_of(light * np.ones(3))
+    assert error.mean() < 0.015
+    assert np.percentile(error, 99) < 0.06
+
+
+def scale_bar(picture: np.ndarray) -> None:
+    picture[880:905, 950:1230] = 255
+    cv2.putText(picture, "20 um", (1000, 860), cv2.FONT_HERSHEY_SIMPLEX, 2, (255, 255, 255), 9)
+
+
+def coloured_text(picture: np.ndarray) -> None:
+    cv2.putText(picture, "Patient 4711", (40, 90), cv2.FONT_HERSHEY_SIMPLEX, 2.5, (255, 255, 0), 6)
+
+
+def pointer(picture: np.ndarray) -> None:
+    cv2.line(picture, (1279, 100), (640, 480), (0, 0, 0), 14)
+
+
+def dirt(picture: np.ndarray) -> None:
+    for x, y in ((200, 200), (640, 500), (1100, 800)):
+        cv2.circle(picture, (x, y), 45, (40, 35, 30), -1)
+
+
+def grey_surround(picture: np.ndarray) -> None:
+    y, x = np.mgrid[:960, :1280]
+    picture[np.hypot(x - 640, y - 480) > 560] = 60
+
+
+def thick_place(picture: np.ndarray) -> None:
+    picture[300:750, 100:600] = (picture[300:750, 100:600] * RED_CELL**2).astype(np.uint8)
+
+
+TOUCHES = [scale_bar, coloured_text, pointer, dirt, grey_surround, thick_place]
+
+
+@pytest.mark.parametrize("touch", TOUCHES)
+@pytest.mark.parametrize("light", [170 * np.ones((1, 1, 3)), pink_rim()], ids=["even light", "rim"])
+def test_what_is_no_glass_is_not_taken_for_it(touch: Callable[[np.ndarray], None], light: np.ndarray) -> None:
+    error = error_of(light, touch=touch)
+    assert error.mean() < 0.01
+    assert np.percentile(error, 99) < 0.05
