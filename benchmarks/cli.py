@@ -21,6 +21,9 @@ _COMMANDS = {
     "latency": LazyCommand(
         "benchmarks.latency_command", "latency", "Time of one crop, by variant, runtime and threads."
     ),
+    "pan": LazyCommand(
+        "benchmarks.pan.command", "pan_command", "Whether every cell of real smears is counted once."
+    ),
     "peers": LazyCommand(
         "benchmarks.peers_command", "peers", "The same weights as others run them, side by side."
     ),
