@@ -20,7 +20,6 @@ from hematovision.cell_classes import UNCLASSIFIED
 from hematovision.classifier import Classifier
 from hematovision.images import RGBImage
 from hematovision.phantom import Pose
-from hematovision.phantom.microscope import WARM_LAMP
 from hematovision.phantom.stage import dwell, meander, over_expose, pan, refocus, visit
 
 #: Frames, width and height in pixels.
@@ -28,7 +27,7 @@ FRAME_SIZE = 1280, 960
 
 MISSED, TWICE, NOTHING = "missed", "twice", "nothing"
 
-_VIGNETTING, _NOISE, _NOISE_SHIFT_PX = 0.16, 1.3, 64
+_NOISE, _NOISE_SHIFT_PX = 1.3, 64
 # Frames at a field, and on the way to the next.
 _DWELL, _PAN = 6, 6
 # Every so many fields the stage jumps to one seen before and back again, or the focus is turned.
@@ -84,13 +83,11 @@ class PanResult:
 
 
 class RealMicroscope:
-    """Looks at a slide with a warm lamp, vignetting and a sensor's noise; the same looks give the same."""
+    """Looks at a slide with the lamp that it was seen with and a sensor's noise; the same looks are alike."""
 
     def __init__(self, slide: RealSlide, frame_size: tuple[int, int], seed: int) -> None:
         self._slide, self._size = slide, frame_size
-        x, y = (np.linspace(-1, 1, side, dtype=np.float32) for side in frame_size)
-        falloff = 1 - _VIGNETTING / 2 * (x[None, :, None] ** 2 + y[:, None, None] ** 2)
-        self._lamp = falloff * np.array(WARM_LAMP, np.float32) / GLASS
+        self._lamp = cv2.resize(slide.lamp, frame_size) / np.float32(GLASS)
         # Taken from another place for each frame, it is noise enough, and quick.
         self._rng = np.random.default_rng((seed, 1))
         height, width = frame_size[1] + _NOISE_SHIFT_PX, frame_size[0] + _NOISE_SHIFT_PX

@@ -59,12 +59,14 @@ class RealSlide:
     """A piece of smear.
 
     ``light``: what it lets through, (height, width, 3) uint8 at `UM_PER_PIXEL`, `GLASS` for all light.
+    ``lamp``: levels of empty glass over a frame, (rows, columns, 3) float32, as the smear was seen with.
     ``cells``: its leukocytes, all whole. ``sources``: by row and column of its squares, the image that each
     is of, and where in it.
     """
 
     name: str
     light: RGBImage
+    lamp: NDArray[np.float32]
     cells: tuple[RealCell, ...]
     sources: tuple[tuple[str, ...], ...]
 
@@ -109,22 +111,25 @@ def make_slides(fields: Sequence[BoxedField], cells: int, seed: int) -> Iterator
     """
     rng = np.random.default_rng(seed)
     mixed = [fields[index] for index in rng.permutation(len(fields))]
-    lamp = _left_by_lamp(mixed[:_LAMP_FIELDS])
+    left = _left_by_lamp(mixed[:_LAMP_FIELDS])
     sizes = Counter(field.group for field in mixed)
     slides: dict[str, list[BoxedField]] = defaultdict(list)
     for field in mixed:
         slides[field.group if sizes[field.group] >= _FEWEST_FIELDS else field.laboratory].append(field)
     for name in sorted(slides):
-        yield _make_slide(name, slides[name], lamp, cells, rng)
+        yield _make_slide(name, slides[name], left, cells, rng)
 
 
 def _make_slide(
-    name: str, fields: list[BoxedField], lamp: NDArray[np.float32], cells: int, rng: np.random.Generator
+    name: str, fields: list[BoxedField], left: NDArray[np.float32], cells: int, rng: np.random.Generator
 ) -> RealSlide:
     occupied: list[_Square] = []
     empty: list[_Square] = []
+    lights = []
     for field in fields:
-        light = _light_let_through(field, lamp)
+        even, own = _divided(field)
+        lights.append(own)
+        light = _at_scale(even, left, field.um_per_pixel)
         occupied += _squares_with_one(field, light)
         empty += _squares_without(field, light)
     # A row of squares more than asked for makes the slide a rectangle.
@@ -152,32 +157,35 @@ def _make_slide(
         else:
             way, index = next(ways)
             squares.append(_turned(empty[index], int(way)))
-    return _put_together(name, [squares[row * columns :][:columns] for row in range(rows)])
+    lamp = np.median(lights, axis=0).astype(np.float32) * left
+    return _put_together(name, lamp, [squares[row * columns :][:columns] for row in range(rows)])
 
 
 def _left_by_lamp(fields: Sequence[BoxedField]) -> NDArray[np.float32]:
     """Return what is uneven in all fields of a camera alike: (grid, grid, 3) float32, 1 where nothing is."""
     size = _LAMP_GRID, _LAMP_GRID
-    small = [cv2.resize(_even(field), size, interpolation=cv2.INTER_AREA) for field in fields]
+    small = [cv2.resize(_divided(field)[0], size, interpolation=cv2.INTER_AREA) for field in fields]
     glass = np.percentile(small, _LAMP_PERCENTILE, axis=0).astype(np.float32)
     glass = cv2.GaussianBlur(glass, (0, 0), _LAMP_SMOOTH)
     return glass / glass.mean(axis=(0, 1))
 
 
-def _light_let_through(field: BoxedField, lamp: NDArray[np.float32]) -> RGBImage:
-    even = _even(field)
-    height, width = even.shape[:2]
-    even = cv2.divide(even, cv2.resize(lamp, (width, height)), dtype=cv2.CV_8U)
-    shrink = field.um_per_pixel / UM_PER_PIXEL
-    method = cv2.INTER_AREA if shrink < 1 else cv2.INTER_CUBIC
-    return cv2.resize(even, (round(width * shrink), round(height * shrink)), interpolation=method)
-
-
-def _even(field: BoxedField) -> RGBImage:
+def _divided(field: BoxedField) -> tuple[RGBImage, NDArray[np.float32]]:
+    """Return a field in even light, `GLASS`, and its own light: (grid, grid, 3) float32 levels."""
     image = read_image(field.path)
     height, width = image.shape[:2]
-    light = measure_field(image, field.um_per_pixel).light.over(width, height)
-    return cv2.divide(image, light, scale=GLASS, dtype=cv2.CV_8U)
+    light = measure_field(image, field.um_per_pixel).light
+    even = cv2.divide(image, light.over(width, height), scale=GLASS, dtype=cv2.CV_8U)
+    return even, light.over(_LAMP_GRID, _LAMP_GRID)
+
+
+def _at_scale(even: RGBImage, left: NDArray[np.float32], um_per_pixel: float) -> RGBImage:
+    """Return a field in even light without what the lamp left, at the scale of a slide."""
+    height, width = even.shape[:2]
+    even = cv2.divide(even, cv2.resize(left, (width, height)), dtype=cv2.CV_8U)
+    shrink = um_per_pixel / UM_PER_PIXEL
+    method = cv2.INTER_AREA if shrink < 1 else cv2.INTER_CUBIC
+    return cv2.resize(even, (round(width * shrink), round(height * shrink)), interpolation=method)
 
 
 def _boxes(field: BoxedField) -> list[Rectangle]:
@@ -261,7 +269,7 @@ def _turned(square: _Square, way: int) -> _Square:
     return square._replace(light=light, box=box)
 
 
-def _put_together(name: str, rows: list[list[_Square]]) -> RealSlide:
+def _put_together(name: str, lamp: NDArray[np.float32], rows: list[list[_Square]]) -> RealSlide:
     """Lay squares side by side; the outermost seams are cut off."""
     height, width = (_PITCH_PX * len(side) + _SEAM_PX for side in (rows, rows[0]))
     ramp = (np.arange(_SEAM_PX, dtype=np.float32) + 0.5) / _SEAM_PX
@@ -285,4 +293,4 @@ def _put_together(name: str, rows: list[list[_Square]]) -> RealSlide:
         above = strip[_PITCH_PX:]
     whole = np.ascontiguousarray(light[_SEAM_PX:-_SEAM_PX, _SEAM_PX:-_SEAM_PX])
     sources = tuple(tuple(square.source for square in squares) for squares in rows)
-    return RealSlide(name, whole, tuple(cells), sources)
+    return RealSlide(name, whole, lamp, tuple(cells), sources)

@@ -30,6 +30,7 @@ FRAME_SIZE = 640, 480
 RED = 60
 RADIUS_UM = 5.0
 MIDDLE = 500, 350
+LAMP = 238, 226, 196
 
 
 def write_collection(folder: Path, fields: int, cells: Sequence[tuple[int, int]]) -> list[BoxedField]:
@@ -90,6 +91,9 @@ def test_the_lamp_leaves_no_seams(tmp_path: Path) -> None:
     smooth = cv2.GaussianBlur(slide.light, (0, 0), 5).astype(int)[glass]
     assert glass.mean() > 0.8
     assert np.abs(smooth - GLASS).max() <= 8
+    # They are under it, though.
+    assert slide.lamp[32, 32] == pytest.approx((215, 205, 200), abs=8)
+    assert slide.lamp[1, 1, 1] / slide.lamp[32, 32, 1] == pytest.approx(0.79, abs=0.07)
 
 
 def test_the_seed_says_which_slide(tmp_path: Path) -> None:
@@ -115,21 +119,25 @@ def slide() -> RealSlide:
         cv2.circle(light, (x * 4 // 3, y), 20, (200, 120, 130), -1)
     boxes = [Rectangle(x, y, x + 12, y + 12) for x, y in ((40, 40), (100, 70), (150, 100))]
     cells = tuple(RealCell(box, "monocyte", f"{number}.png") for number, box in enumerate(boxes))
-    return RealSlide("drawn", light, cells, (("a.png",),))
+    lamp = np.full((64, 64, 3), LAMP, np.float32)
+    lamp[:, :20, 1] = 150
+    return RealSlide("drawn", light, lamp, cells, (("a.png",),))
 
 
 def test_a_frame_is_the_slide_under_the_lamp(slide: RealSlide) -> None:
     seen = RealMicroscope(slide, FRAME_SIZE, 0).look(Pose(100.0, 75.0))
     there = slide.light[750 - 240 : 750 + 240, 1000 - 320 : 1000 + 320].astype(float)
-    for channel, level in enumerate((238, 226, 196)):
+    for channel, level in enumerate(LAMP):
         glass = there[..., channel] == GLASS
         middle = glass & (np.hypot(*np.mgrid[-240:240, -320:320]) < 60)
         assert seen[middle, channel].mean() == pytest.approx(level, abs=1.5)
         # Where no lamp falls off, there is nothing but noise between them.
         here = slice(190, 290), slice(270, 370), channel
         assert np.corrcoef(seen[here].ravel(), there[here].ravel())[0, 1] > 0.97
+    rim = there[..., 1] == GLASS
+    assert seen[:, :180, 1][rim[:, :180]].mean() == pytest.approx(150, abs=1.5)
     moved = RealMicroscope(slide, FRAME_SIZE, 0).look(Pose(103.0, 75.0))
-    assert np.abs(moved[:, :-30, 1].astype(int) - seen[:, 30:, 1]).mean() < 4
+    assert np.abs(moved[:, 250:-30, 1].astype(int) - seen[:, 280:, 1]).mean() < 4
 
 
 def test_out_of_focus_and_moving_frames_are_blurred(slide: RealSlide) -> None:
