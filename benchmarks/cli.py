@@ -16,7 +16,7 @@ _COMMANDS = {
     ),
     "faults": LazyCommand("benchmarks.faults", "faults", "What goes wrong, made to go wrong; cells lost."),
     "finder": LazyCommand(
-        "benchmarks.finder_command", "finder", "Leukocytes found on annotated fields, and time per field."
+        "benchmarks.finder.command", "finder", "Leukocytes found on boxed fields, what else, and time."
     ),
     "latency": LazyCommand(
         "benchmarks.latency_command", "latency", "Time of one crop, by variant, runtime and threads."

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.finder.threshold_rule import find_by_threshold
 from benchmarks.variants import data_folder
 from hematovision.errors import DataSetError, SettingError
-from hematovision.finder import CellRegion, find_cells
+from hematovision.finder import CellRegion
 from hematovision.images import RGBImage, read_image
-from hematovision.optics import measure_field
 from train.datasets import KAGGLE_ORIGINAL_UM_PER_PIXEL
 
 #: Width and height of a field in pixels, and its scale: what a speed is stated for.
@@ -97,7 +97,7 @@ def make_fields(collection: Path, leukocytes: int, fields: int) -> list[RGBImage
 
     Each is a mosaic of squares of different originals, at their own scale made `FIELD_UM_PER_PIXEL`: so many
     squares with one leukocyte, the others with none. No leukocyte comes twice in a field, but several fields
-    may show the same. What the finder takes for one where nobody annotated any stays out of view too: 17
+    may show the same. What the baseline takes for one where nobody annotated any stays out of view too: 17
     of the originals show a leukocyte that has no box. The originals are of any side, training and test:
     speed is measured on these fields, nothing else.
 
@@ -144,9 +144,9 @@ def _read_original(path: Path) -> RGBImage:
 
 
 def _not_annotated(image: RGBImage, boxes: list[Box]) -> list[Box]:
-    """What the finder takes for leukocytes of an original, and nobody annotated."""
+    """What the baseline takes for leukocytes of an original, and nobody annotated."""
     others = []
-    for region in find_cells(measure_field(image, KAGGLE_ORIGINAL_UM_PER_PIXEL)):
+    for region in find_by_threshold(image, KAGGLE_ORIGINAL_UM_PER_PIXEL):
         if not any(is_inside(region, box) for box in boxes):
             x, y, width, height = (round(side) for side in region.box)
             others.append((x, y, x + width, y + height))

@@ -1,6 +1,7 @@
 """How often a model is right on images it has not learnt from: per file, per original, with intervals."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as a JSON object; a figure that cannot be computed is null."""
-        return _without_nan(asdict(self))
+        return without_nan(asdict(self))
 
     def summary(self) -> dict[str, Any]:
         """What a manifest keeps: enough for a device to say how far its model may be trusted."""
@@ -161,6 +162,12 @@ def share_by_original(cells: CellSet, part: NDArray[Any], whole: NDArray[Any], s
     what differs cell by cell is compared in pairs.
     """
     _, unique, owner = _originals(cells)
+    return _ratio(owner, _draw(len(unique), seed), part, whole)
+
+
+def ratio_by_group(groups: Sequence[str], part: NDArray[Any], whole: NDArray[Any], seed: int = 0) -> Interval:
+    """The sum of ``part`` over that of ``whole``, each (n,), with its interval from resampling groups."""
+    unique, owner = np.unique(groups, return_inverse=True)
     return _ratio(owner, _draw(len(unique), seed), part, whole)
 
 
@@ -295,9 +302,10 @@ def _per_class(values: NDArray[np.float64]) -> dict[str, Interval]:
     return {name: _interval(values[:, label]) for label, name in enumerate(CLASS_NAMES)}
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Return what is to be JSON with null for what is not a number."""
     if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and np.isnan(value) else value

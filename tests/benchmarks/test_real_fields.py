@@ -16,7 +16,7 @@ from benchmarks.real_fields import (
     make_fields,
 )
 from hematovision.errors import DataSetError, ImageError, SettingError
-from hematovision.finder import find_cells
+from hematovision.finder import load_finder
 from hematovision.images import RGBImage
 from hematovision.optics import measure_field
 from train.datasets import KAGGLE_ORIGINAL_UM_PER_PIXEL
@@ -149,6 +149,7 @@ def test_the_finder_finds_nearly_so_many_in_fields_of_real_smears(
     data_dir: Path, leukocytes: int, misjudged: int
 ) -> None:
     """It may miss a pale nucleus among dark ones, or see one in two parts."""
+    finder = load_finder()
     for field in make_fields(data_dir / "kaggle-blood-cells", leukocytes, 4):
-        found = find_cells(measure_field(field, FIELD_UM_PER_PIXEL))
+        found = finder.find(measure_field(field, FIELD_UM_PER_PIXEL))
         assert abs(len(found) - leukocytes) <= misjudged

@@ -39,7 +39,7 @@ from edge.timing import STEPS
 from hematovision.classifier import Prediction, default_model_path
 from hematovision.cli import root
 from hematovision.errors import DataSetError, HematoVisionError, ModelFileError, SettingError
-from hematovision.finder import find_cells
+from hematovision.finder import load_finder
 from hematovision.model_file import read_model_file
 from hematovision.optics import measure_field
 from hematovision.phantom import PhantomFrame
@@ -78,12 +78,13 @@ def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_drawn_field_shows_exactly_so_many_leukocytes(leukocytes: int) -> None:
     fields = draw_fields(leukocytes, 3)
     assert len(fields) == 3
+    finder = load_finder()
     for field in fields:
         assert field.image.shape == (FIELD_SIZE[1], FIELD_SIZE[0], 3)
         assert field.um_per_pixel == FIELD_UM_PER_PIXEL
         assert len(field.cells) == leukocytes
         assert all(cell.whole for cell in field.cells)
-        found = find_cells(measure_field(field.image, field.um_per_pixel))
+        found = finder.find(measure_field(field.image, field.um_per_pixel))
         assert len(found) == leukocytes
 
 

@@ -8,6 +8,10 @@ A source is a folder with its scale after an ``@`` where the layout does not tel
     aslan@0.136            the same, and labels_by_eye.csv names the WBC boxes, or says that one holds no cell
     bcisc@0.134            labels.csv with boxes: one labelled cell an image, others in view are not boxed
     pbc@0.104              one folder a class: the cell is in the middle, nothing is known of others in view
+    tecom@0.2              masks/ of one cell an image, named in labels.csv: for looking only, not learnt from
+
+``others_by_eye_NAME.csv`` beside this module names the leukocytes that NAME does not box (image, x,
+y in its pixels; a row without x and y: looked at, there is none); so false regions can be counted there.
 """
 
 import dataclasses
@@ -17,7 +21,12 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from hematovision.errors import DataSetError, SettingError
 from hematovision.optics import check_um_per_pixel
@@ -54,9 +63,25 @@ class BoxedCell:
         """Middle of the box (x, y) in pixels."""
         return self.x + self.width / 2, self.y + self.height / 2
 
-    def holds(self, x: float, y: float) -> bool:
-        """Return whether a point lies in the box."""
-        return self.x <= x <= self.x + self.width and self.y <= y <= self.y + self.height
+    def holds(self, x: float, y: float, margin: float = 0.0) -> bool:
+        """Return whether a point lies in the box, made wider by a margin on each side."""
+        return (
+            self.x - margin <= x <= self.x + self.width + margin
+            and self.y - margin <= y <= self.y + self.height + margin
+        )
+
+
+@dataclass(frozen=True)
+class MaskedCell(BoxedCell):
+    """A cell whose outline is known: ``mask``, (height, width) bool over its image; the box is the mask's."""
+
+    mask: NDArray[np.bool_] = dataclasses.field(repr=False, compare=False)
+
+    def holds(self, x: float, y: float, margin: float = 0.0) -> bool:  # noqa: ARG002 (the mask is exact)
+        """Return whether a point lies in the cell; its outline needs no margin."""
+        column, row = round(x), round(y)
+        height, width = self.mask.shape
+        return 0 <= row < height and 0 <= column < width and bool(self.mask[row, column])
 
 
 @dataclass(frozen=True)
@@ -67,7 +92,8 @@ class BoxedField:
     may be one. ``decoys``: boxes that are known to hold no nucleated cell. ``red_cells``: how many red cells
     are boxed; None where they are not. ``laboratory``: what is left out as one when design is chosen.
     ``group``: the slide, subject or original that it is of, beginning with the laboratory: never split.
-    ``aside``: only for reporting.
+    ``aside``: only for reporting. ``others``: where other leukocytes lie, seen by eye; None where nobody
+    looked. ``looking_only``: a licence forbids that anything be learnt from it.
     """
 
     path: Path
@@ -79,10 +105,17 @@ class BoxedField:
     aside: bool
     decoys: tuple[BoxedCell, ...] = ()
     red_cells: int | None = None
+    others: tuple[tuple[float, float], ...] | None = None
+    looking_only: bool = False
+
+    @property
+    def all_known(self) -> bool:
+        """Whether every leukocyte in view is known, so that what else is found is false."""
+        return self.complete or self.others is not None
 
 
 def read_boxed_fields(source: str) -> list[BoxedField]:
-    """Read where the cells of a collection are; opens no image.
+    """Read where the cells of a collection are; opens no image but masks.
 
     Raises:
         DataSetError: it is missing, has no boxes, or a table is damaged or names an image that is not there.
@@ -96,6 +129,8 @@ def read_boxed_fields(source: str) -> list[BoxedField]:
     if um_per_pixel is None:
         raise SettingError(f"{source}: give its µm per pixel after an @, such as {source}@0.1")
     scale = check_um_per_pixel(um_per_pixel)
+    if (path / "masks").is_dir():
+        return _masked(path, scale)
     if (path / "boxes.csv").is_file():
         return _all_boxed(path, scale)
     if (path / "labels.csv").is_file():
@@ -120,6 +155,7 @@ def identify(fields: Sequence[BoxedField]) -> str:
 def _annotated(path: Path, scale: float) -> list[BoxedField]:
     """Read the Kaggle originals: Pascal-VOC boxes of all leukocytes and red cells."""
     known = {image.path.stem: image for image in read_dataset(str(path)).images}
+    others = _others_by_eye(path.resolve().name)
     fields = []
     for annotation in sorted((path / "annotations").glob("*.xml")):
         boxes = _voc_boxes(annotation)
@@ -138,6 +174,7 @@ def _annotated(path: Path, scale: float) -> list[BoxedField]:
                 group=f"{path.resolve().name}/{annotation.stem}",
                 aside=original is not None and original.side == "test",
                 red_cells=sum(box.label == "rbc" for box in boxes),
+                others=others.get(image.name),
             )
         )
     if not fields:
@@ -156,6 +193,7 @@ def _all_boxed(path: Path, scale: float) -> list[BoxedField]:
         slides[row["image"]] = row.get("slide") or row["image"]
     named = _named_by_eye(path)
     laboratory = path.resolve().name
+    others = _others_by_eye(laboratory)
     fields = []
     for image, slide in slides.items():
         white: list[BoxedCell] = []
@@ -181,6 +219,7 @@ def _all_boxed(path: Path, scale: float) -> list[BoxedField]:
                 aside=slide in SET_ASIDE.get(laboratory, ()),
                 decoys=tuple(decoys),
                 red_cells=red_cells or None,
+                others=others.get(image),
             )
         )
     return fields
@@ -190,6 +229,7 @@ def _one_boxed(path: Path, scale: float) -> list[BoxedField]:
     """Read a table of one labelled cell an image; images without a box say nothing of where it is."""
     table = path / "labels.csv"
     laboratory = path.resolve().name
+    others = _others_by_eye(laboratory)
     fields = []
     for row in read_rows(table, ("image", "label", *_BOX_COLUMNS)):
         if row["x"]:
@@ -203,11 +243,55 @@ def _one_boxed(path: Path, scale: float) -> list[BoxedField]:
                     laboratory=laboratory,
                     group=f"{laboratory}/{group}",
                     aside=group in SET_ASIDE.get(laboratory, ()),
+                    others=others.get(row["image"]),
                 )
             )
     if not fields:
         raise DataSetError(f"{table}: no row has a box (x, y, width, height); give a collection with boxes")
     return fields
+
+
+def _masked(path: Path, scale: float) -> list[BoxedField]:
+    """Read images of one cell each with its mask: nucleus and cytoplasm on black."""
+    table = path / "labels.csv"
+    laboratory = path.resolve().name
+    fields = []
+    for row in read_rows(table, ("image", "label")):
+        image = _image_of(path, "images", row["image"], table)
+        mask_file = _image_of(path, "masks", f"{image.stem}.png", table)
+        levels = cv2.imread(str(mask_file), cv2.IMREAD_GRAYSCALE)  # `read_image` takes no grey pictures
+        if levels is None or not levels.any():
+            raise DataSetError(f"{mask_file}: shows no cell; copy the collection again")
+        mask = levels > 0
+        rows, columns = np.nonzero(mask)
+        left, top = float(columns.min()), float(rows.min())
+        width, height = float(columns.max()) + 1 - left, float(rows.max()) + 1 - top
+        fields.append(
+            BoxedField(
+                image,
+                scale,
+                (MaskedCell(left, top, width, height, row["label"].strip().lower(), mask),),
+                complete=False,
+                laboratory=laboratory,
+                group=f"{laboratory}/{row['image']}",
+                aside=True,
+                looking_only=True,
+            )
+        )
+    return fields
+
+
+def _others_by_eye(laboratory: str) -> dict[str, tuple[tuple[float, float], ...]]:
+    """Read where leukocytes that are not boxed lie, by image; those that nobody looked at are not in it."""
+    table = Path(str(files("train.finder") / f"others_by_eye_{laboratory}.csv"))
+    if not table.is_file():
+        return {}
+    others: dict[str, tuple[tuple[float, float], ...]] = {}
+    for row in read_rows(table, ("image", "x", "y")):
+        others.setdefault(row["image"], ())
+        if row["x"]:
+            others[row["image"]] += ((_number(table, row, "x"), _number(table, row, "y")),)
+    return others
 
 
 def _centred(source: str, scale: float) -> list[BoxedField]:

@@ -90,8 +90,14 @@ def choose_training_fields(fields: Sequence[BoxedField], seed: int) -> list[Boxe
     """Choose what is learnt from: nothing set aside, and of a single-cell collection a sample.
 
     Raises:
-        DataSetError: nothing is left.
+        DataSetError: nothing is left, or a collection is for looking only.
     """
+    for field in fields:
+        if field.looking_only:
+            raise DataSetError(
+                f"{field.laboratory}: for looking only, nothing may be learnt from it; leave it out "
+                "(hematovision bench finder measures on it)"
+            )
     rng = np.random.default_rng(seed)
     chosen: list[BoxedField] = []
     for laboratory in sorted({field.laboratory for field in fields}):

@@ -9,6 +9,7 @@ import pytest
 
 from hematovision.errors import DataSetError, SettingError
 from train.finder.boxed_fields import LEUKOCYTE, read_boxed_fields
+from train.finder.fit import choose_training_fields
 
 
 def write_table(path: Path, *rows: str) -> None:
@@ -131,3 +132,51 @@ def test_the_boxes_of_chula_are_those_of_its_table(data_dir: Path) -> None:
         stated = {(row["image"], float(row["x"]), row["label"]) for row in csv.DictReader(file)}
     read = read_boxed_fields(str(data_dir / "chula@0.097"))
     assert {(field.path.name, cell.x, cell.label) for field in read for cell in field.cells} == stated
+
+
+def write_masked(folder: Path) -> None:
+    """Write an image of one cell and its mask: grey cytoplasm from 20 to 60, a nucleus in its corner."""
+    write_image(folder / "images" / "1.bmp")
+    mask = np.zeros((80, 100), np.uint8)
+    mask[20:60, 20:60] = 128
+    mask[20:30, 20:30] = 255
+    (folder / "masks").mkdir()
+    cv2.imwrite(str(folder / "masks" / "1.png"), mask)
+    write_table(folder / "labels.csv", "image,label", "1.bmp,Monocyte")
+
+
+def test_a_masked_cell_is_nucleus_and_cytoplasm_and_for_looking_only(tmp_path: Path) -> None:
+    write_masked(tmp_path / "lab")
+    [field] = read_boxed_fields(f"{tmp_path / 'lab'}@0.2")
+    [cell] = field.cells
+    assert (cell.x, cell.y, cell.width, cell.height, cell.label) == (20, 20, 40, 40, "monocyte")
+    assert cell.holds(22, 22) and cell.holds(55, 55) and not cell.holds(61, 55, margin=5)
+    assert not cell.holds(-1, 40) and not cell.holds(40, 200)
+    assert field.aside and field.looking_only and not field.all_known
+    with pytest.raises(DataSetError, match="lab: for looking only"):
+        choose_training_fields([field], 1)
+
+
+def test_a_mask_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
+    write_masked(tmp_path / "lab")
+    cv2.imwrite(str(tmp_path / "lab" / "masks" / "1.png"), np.zeros((80, 100), np.uint8))
+    with pytest.raises(DataSetError, match=r"1\.png: shows no cell"):
+        read_boxed_fields(f"{tmp_path / 'lab'}@0.2")
+    (tmp_path / "lab" / "masks" / "1.png").unlink()
+    with pytest.raises(DataSetError, match=r"names 1\.png, which is not there"):
+        read_boxed_fields(f"{tmp_path / 'lab'}@0.2")
+
+
+def test_others_seen_by_eye_are_read_for_the_images_that_were_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.finder.boxed_fields.files", lambda package: tmp_path)
+    write_table(tmp_path / "others_by_eye_eyed.csv", "image,x,y", "a.jpg,5,6", "a.jpg,50,60", "b.jpg,,")
+    for name in "abc":
+        write_image(tmp_path / "eyed" / f"{name}.jpg")
+    rows = [f"{name}.jpg,monocyte,3,4,30,20" for name in "abc"]
+    write_table(tmp_path / "eyed" / "labels.csv", "image,label,x,y,width,height", *rows)
+    fields = read_boxed_fields(f"{tmp_path / 'eyed'}@0.1")
+    assert [field.others for field in fields] == [((5, 6), (50, 60)), (), None]
+    assert [field.all_known for field in fields] == [True, True, False]
+    assert not any(field.complete for field in fields)  # what is learnt from knows the boxed cell only

@@ -1,0 +1,78 @@
+"""Processor time of optics and finder together, of several finders in turns."""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from benchmarks.finder.finders import Find
+from benchmarks.real_fields import FIELD_SIZE, FIELD_UM_PER_PIXEL
+from hematovision.images import RGBImage, read_image
+from train.finder.boxed_fields import BoxedField
+
+_WARM_UP = 5
+_ORIGINALS = 20
+
+
+@dataclass(frozen=True)
+class FinderTiming:
+    """Milliseconds of processor time for one field, on one core: median of optics and finder together."""
+
+    ms: float
+    repetitions: int
+
+
+def time_finders(
+    finders: Mapping[str, Find], mosaics: Sequence[RGBImage], repetitions: int
+) -> dict[str, FinderTiming]:
+    """Time finders in turns on the same fields, on one core.
+
+    Processor time of this thread, so that what else the machine does counts little. A finder's own threads
+    would not be counted: it must compute in the caller's.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    took: dict[str, list[float]] = {name: [] for name in finders}
+    try:
+        for repetition in range(repetitions + _WARM_UP):
+            mosaic = mosaics[repetition % len(mosaics)]
+            for name, find in finders.items():
+                started = time.thread_time()
+                find(mosaic, FIELD_UM_PER_PIXEL)
+                took[name].append(time.thread_time() - started)
+    finally:
+        cv2.setNumThreads(threads)
+    return {
+        name: FinderTiming(1000 * float(np.median(times[_WARM_UP:])), repetitions)
+        for name, times in took.items()
+    }
+
+
+def make_mosaics(fields: Sequence[BoxedField]) -> list[RGBImage]:
+    """Put fields of `FIELD_SIZE` together from the first images of one size, at `FIELD_UM_PER_PIXEL`.
+
+    As many cells to a field as there are, and some that a seam cuts. Each image is begun with once.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    tiles: list[RGBImage] = []
+    for boxed in fields:
+        image = read_image(boxed.path)
+        shrink = boxed.um_per_pixel / FIELD_UM_PER_PIXEL
+        tile = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        if not tiles or tile.shape == tiles[0].shape:
+            tiles.append(tile)
+        if len(tiles) == _ORIGINALS:
+            break
+    height, width = tiles[0].shape[:2]
+    columns, rows = -(-FIELD_SIZE[0] // width), -(-FIELD_SIZE[1] // height)
+    mosaics = []
+    for first in range(len(tiles)):
+        tile_of = itertools.cycle(tiles[first:] + tiles[:first])
+        whole = np.vstack([np.hstack([next(tile_of) for _ in range(columns)]) for _ in range(rows)])
+        mosaics.append(np.ascontiguousarray(whole[: FIELD_SIZE[1], : FIELD_SIZE[0]]))
+    return mosaics
