@@ -5,6 +5,7 @@ vignetting and goes on where highlights clip; what the glass differs from it (a 
 of a cheap lens) is added tile by tile. A tile that is covered lies below its neighbours, and is left out.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +25,7 @@ _TILE_PX = 8  # to a side, of the sample that a tile is judged on
 _FINE = 3  # places along a side of a tile at which the light is kept
 # The empty glass is the bright end of a tile, but a cell's edge that acts as a lens can be brighter still.
 _GLASS_SHARE = 0.92
-_GLASS_TOLERANCE = 0.05
+_GLASS_TOLERANCE = 0.06
 _MIN_GLASS_PIXELS = 16
 _MIN_LEVEL = 8  # of 255
 _CLIPPED_LEVEL = 250  # a channel this bright says only that the light is at least so bright
@@ -35,7 +36,8 @@ _PURE_LEVEL = 30
 _STROKE = np.ones((5, 5), np.uint8)  # thin is narrower, in pixels of the sample
 _STANDS_OUT = 0.12
 _MAX_OVERLAY = 0.05
-_FIT_ROUNDS = 3
+_FIT_ROUNDS = 2
+_RIDGE = 1e-3 * np.eye(6, dtype=np.float32)
 _MIN_TILES = 18
 _ENOUGH_GLASS = 0.3  # of a tile
 _MIN_BRIGHTNESS = 0.45  # of the bright tiles: darker is what surrounds a round field, or covers the glass
@@ -111,11 +113,14 @@ def measure_light(seen: _Picture, dark: _Mask, um_per_pixel: float, as_taken: RG
 
 def _uniform(seen: _Picture, dark: _Mask) -> Light:
     # Every second pixel is plenty for a level.
-    sample, ignored = np.ascontiguousarray(seen[::2, ::2]), dark[::2, ::2].astype(np.uint8)
-    levels, share, _ = _glass(sample, ignored, 1, 1)
-    if not share.all():
+    pixels = seen[::2, ::2][~dark[::2, ::2]].astype(np.float32)
+    green = pixels[:, 1]
+    rank = int(_GLASS_SHARE * len(green))
+    bright = float(np.partition(green, rank)[rank]) if len(green) >= _MIN_GLASS_PIXELS else 0.0
+    if bright < _MIN_LEVEL:
         raise ImageError("the field is black: no light reaches the camera")
-    return Light(levels)
+    glass = np.abs(green - bright) <= _GLASS_TOLERANCE * bright
+    return Light(pixels[glass].mean(axis=0).reshape(1, 1, 3))
 
 
 def _overlay(taken: RGBImage, columns: int, rows: int) -> NDArray[np.uint8]:
@@ -130,9 +135,8 @@ def _overlay(taken: RGBImage, columns: int, rows: int) -> NDArray[np.uint8]:
         share = cv2.resize(thick * 255, (columns, rows), interpolation=cv2.INTER_AREA)
         few = (share < 128).astype(np.uint8)
         thick &= cv2.resize(few, thick.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    some = green[::2, ::2].ravel()
-    rank = int(_GLASS_SHARE * some.size)
-    bright = float(np.partition(some, rank)[rank])
+    some = np.sort(green[::4, ::4], axis=None)
+    bright = float(some[int(_GLASS_SHARE * some.size)])
     ridge = cv2.subtract(green, cv2.morphologyEx(green, cv2.MORPH_OPEN, _STROKE))
     thin = cv2.threshold(ridge, _STANDS_OUT * bright, 1, cv2.THRESH_BINARY)[1]
     thin &= cv2.threshold(green, (1 + _STANDS_OUT) * bright, 1, cv2.THRESH_BINARY)[1]
@@ -147,33 +151,20 @@ def _glass(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Colour of the brightest part of each tile, how much of the tile that is, and which pixels it is of.
 
-    A sample that the tiles divide evenly, and 1 where a pixel is not to be looked at, to (rows, columns, 3)
-    float32 of 1 or more; (rows, columns) float32, 0 to 1, 0 where there is no light; 0 or 1 for each pixel.
+    A sample, and 1 where a pixel is not to be looked at, to (rows, columns, 3) float32 of 1 or more; (rows,
+    columns) float32, 0 to 1, and 0 where there is no light; 0 or 1 for each pixel.
     """
-    height, width = sample.shape[:2]
     # Haemoglobin absorbs green: by green the glass stands out best from red cells.
     green = cv2.extractChannel(sample, 1)
-    pixels = width * height // (columns * rows)
-    looked_at = np.full(columns * rows, pixels)
-    if ignored.any():
-        green[ignored != 0] = 0
-        looked_at -= _in_tiles(ignored, columns, rows).sum(axis=1, dtype=int)
-    rank = pixels - looked_at + (looked_at * _GLASS_SHARE).astype(int).clip(0, np.maximum(looked_at - 1, 0))
-    rank = rank.clip(0, pixels - 1)
-    ordered = np.partition(_in_tiles(green, columns, rows), np.unique(rank), axis=1)
-    bright = np.take_along_axis(ordered, rank[:, None], axis=1).reshape(rows, columns).astype(np.float32)
-    shows = (bright >= _MIN_LEVEL) & (looked_at.reshape(rows, columns) >= _MIN_GLASS_PIXELS)
-    beside = cv2.resize(bright, (width, height), interpolation=cv2.INTER_NEAREST)
+    cv2.multiply(green, 1 - ignored, dst=green, dtype=cv2.CV_32F if sample.dtype == np.float32 else cv2.CV_8U)
+    tiles = green.reshape(rows, _TILE_PX, columns, _TILE_PX).swapaxes(1, 2).reshape(rows, columns, -1)
+    rank = int(_GLASS_SHARE * tiles.shape[2])
+    bright = np.partition(tiles, rank, axis=2)[..., rank].astype(np.float32)
+    beside = cv2.resize(bright, green.shape[::-1], interpolation=cv2.INTER_NEAREST)
     distance = cv2.absdiff(green.astype(np.float32), beside)
     glass = cv2.compare(distance, beside * np.float32(_GLASS_TOLERANCE), cv2.CMP_LE) & 1
     levels, share = _tile_means(sample, glass, columns, rows)
-    return np.maximum(levels, 1), share * shows, glass
-
-
-def _in_tiles(plane: NDArray[np.uint8], columns: int, rows: int) -> NDArray[np.uint8]:
-    height, width = plane.shape
-    tiles = plane.reshape(rows, height // rows, columns, width // columns).swapaxes(1, 2)
-    return tiles.reshape(rows * columns, -1)
+    return np.maximum(levels, 1), share * (bright >= _MIN_LEVEL), glass
 
 
 def _tile_means(
@@ -194,30 +185,30 @@ def _surface(
     """Levels over the whole frame from the logarithms of what tiles show; None where too few show glass."""
     rows, columns = share.shape
     shows = share > 0
-    # A sliver of brightness in a tile may be a cell's edge.
-    trust = np.minimum(share / _ENOUGH_GLASS, 1)
-    brightness = logs.sum(axis=2)
     # Where nearly all of a channel clips, its level is all there is to go by.
     clipped &= np.count_nonzero(shows[..., None] & ~clipped, axis=(0, 1)) >= _MIN_TILES
+    clips = clipped.any(axis=2)
+    brightness = logs.sum(axis=2)
     bright = np.sort(brightness, axis=None)[-brightness.size // 10]
-    keep = shows & (brightness > bright + 3 * np.log(_MIN_BRIGHTNESS))
-    counted = keep[..., None] & ~clipped
+    keep = shows & (brightness > bright + 3 * math.log(_MIN_BRIGHTNESS))
+    glass, counted = keep, keep & ~clips
     for _ in range(_FIT_ROUNDS):
         # A covered tile lies below the rest, a flare above: drop such and fit again.
-        if np.count_nonzero(keep) < _MIN_TILES:
+        count = np.count_nonzero(keep)
+        if count < _MIN_TILES:
             return None
         coefficients, residual = _quadratic_fit(logs, counted, clipped)
-        spread = float(np.sqrt((cv2.meanStdDev(residual, mask=keep.astype(np.uint8))[1] ** 2).mean()))
-        low, high = _lowest(residual), -_lowest(-residual)
-        glass = shows & (low > -max(0.02, 1.5 * spread))
-        keep = glass & (high < max(0.1, 2.5 * spread))
-        counted = keep[..., None] & (~clipped | (residual > 0))
+        spread = cv2.norm(residual, cv2.NORM_L2, keep.view(np.uint8)) / math.sqrt(3 * count)
+        glass = shows & (_lowest(residual) > -max(0.02, 1.5 * spread))
+        keep = glass & (_lowest(-residual) > -max(0.1, 2.5 * spread))
+        counted = keep & ~(clips & (_lowest(-residual) >= 0))
+    # A sliver of brightness in a tile may be a cell's edge.
+    trust = np.minimum(share / _ENOUGH_GLASS, 1)
     # From there on to all glass that is reached without a step down, as the edge of a covered place is.
     for _ in range(_GROWTH_ROUNDS):
         around, support = _mean_around(logs, np.where(glass, trust, 0))
         glass = shows & (support > _MIN_SUPPORT) & (_lowest(logs - around) > -_STEP_DOWN)
-    counted = glass[..., None] & (~clipped | (residual > 0))
-    coefficients, residual = _quadratic_fit(logs, counted, clipped)
+    coefficients, residual = _quadratic_fit(logs, glass & ~(clips & (_lowest(-residual) >= 0)), clipped)
     detail = np.zeros_like(residual)
     for _ in range(_DETAIL_ROUNDS):
         around, support = _mean_around(residual - detail, np.where(glass, trust, 0))
@@ -226,7 +217,7 @@ def _surface(
     size = columns * _FINE, rows * _FINE
     fine = cv2.resize(detail, size, interpolation=cv2.INTER_CUBIC)
     fine += (_terms(*size) @ coefficients).reshape(fine.shape)
-    return np.minimum(np.exp(fine), _MAX_LEVEL)
+    return np.minimum(cv2.exp(fine), _MAX_LEVEL)
 
 
 def _quadratic_fit(
@@ -236,13 +227,11 @@ def _quadratic_fit(
 
     Where a channel clips and the fit is brighter, nothing is known to differ.
     """
-    rows, columns = counted.shape[:2]
+    rows, columns = counted.shape
     terms = _terms(columns, rows)
-    weights = counted.reshape(-1, 3).astype(np.float32)
-    # Three sets of normal equations at once, of 6 unknowns each; the little ridge is for a channel with none.
-    normal = (weights.T @ _products(columns, rows)).reshape(3, 6, 6) + 1e-3 * np.eye(6, dtype=np.float32)
-    right = (terms.T @ (weights * logs.reshape(-1, 3))).T[..., None]
-    coefficients = np.linalg.solve(normal, right)[..., 0].T
+    weighted = terms.T * counted.reshape(-1).astype(np.float32)
+    # The little ridge is for too few tiles.
+    coefficients = np.linalg.solve(weighted @ terms + _RIDGE, weighted @ logs.reshape(-1, 3))
     residual = logs - (terms @ coefficients).reshape(logs.shape)
     residual[clipped & (residual < 0)] = 0
     return coefficients, residual
@@ -252,12 +241,11 @@ def _mean_around(
     values: NDArray[np.float32], trust: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean over the glass in each tile's surroundings, weighted towards it, and how much of them is glass."""
-    total, support = _blurred(values * trust[..., None]), _blurred(trust)
-    return total / np.maximum(support, 1e-3)[..., None], support
-
-
-def _blurred(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-    return cv2.GaussianBlur(tiles, (5, 5), 1.0, borderType=cv2.BORDER_REFLECT)
+    total, support = (
+        cv2.GaussianBlur(part, (5, 5), 1.0, borderType=cv2.BORDER_REFLECT)
+        for part in (values * trust[..., None], trust)
+    )
+    return (total / (support[..., None] + 1e-3)).astype(np.float32, copy=False), support
 
 
 def _lowest(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -270,9 +258,3 @@ def _terms(columns: int, rows: int) -> NDArray[np.float32]:
     """1, x, y, x², xy and y² in the middle of each of so many tiles: (tiles, 6)."""
     x, y = np.meshgrid(*(frame_position(np.arange(side, dtype=np.float32), side) for side in (columns, rows)))
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
-
-
-@lru_cache(maxsize=8)
-def _products(columns: int, rows: int) -> NDArray[np.float32]:
-    terms = _terms(columns, rows)
-    return (terms[:, :, None] * terms[:, None, :]).reshape(-1, 36)
