@@ -3,10 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -17,7 +14,6 @@ from edge.rectangle import Rectangle
 from hematovision.errors import DataSetError
 from hematovision.images import RGBImage, read_image
 from hematovision.optics import measure_field
-from train.datasets import read_rows
 from train.finder.boxed_fields import BoxedField
 
 #: Scale of a slide.
@@ -200,19 +196,10 @@ def _boxes(field: BoxedField) -> list[Rectangle]:
 def _not_boxed(field: BoxedField) -> list[Rectangle]:
     """Where other leukocytes of a field may lie, by eye, in pixels of the slide."""
     shrink = field.um_per_pixel / UM_PER_PIXEL
-    points = _others_by_eye(field.laboratory)[field.path.name]
     around = (_NOT_BOXED_UM - _RIM_UM) / UM_PER_PIXEL
-    return [Rectangle(x * shrink, y * shrink, x * shrink, y * shrink).wider(around) for x, y in points]
-
-
-@cache
-def _others_by_eye(laboratory: str) -> defaultdict[str, list[tuple[float, float]]]:
-    others: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    table = Path(str(files("train.finder") / f"others_by_eye_{laboratory}.csv"))
-    for row in read_rows(table, ("image", "x", "y")) if table.is_file() else ():
-        if row["x"]:
-            others[row["image"]].append((float(row["x"]), float(row["y"])))
-    return others
+    return [
+        Rectangle(x * shrink, y * shrink, x * shrink, y * shrink).wider(around) for x, y in field.others or ()
+    ]
 
 
 def _squares_with_one(field: BoxedField, light: RGBImage) -> Iterator[_Square]:

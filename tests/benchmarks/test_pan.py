@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,16 @@ def test_a_slide_shows_each_leukocyte_whole_where_it_says_and_no_other(tmp_path:
         assert slide.source_at(x, y) == cell.source
         number = int(cell.source.split(".")[0])
         assert cell.source == f"{number}.png at {300 + 80 * number}, {250 + 60 * (number % 4)}"
+
+
+def test_leukocytes_that_only_an_eye_saw_are_in_no_square(tmp_path: Path) -> None:
+    fields = write_collection(tmp_path / "lab", 6, [MIDDLE, (900, 100)])
+    # Only those in the middle are boxed, as if nobody had boxed the others.
+    fields = [replace(field, cells=field.cells[:1]) for field in fields]
+    [slide] = make_slides(fields, cells=6, seed=3)
+    assert len(nuclei(slide.light)) > len(slide.cells) == 6
+    [slide] = make_slides([replace(field, others=((900.0, 100.0),)) for field in fields], cells=6, seed=3)
+    assert len(nuclei(slide.light)) == len(slide.cells) == 6
 
 
 def test_the_lamp_leaves_no_seams(tmp_path: Path) -> None:
