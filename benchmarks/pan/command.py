@@ -42,10 +42,10 @@ def pan_command(data: tuple[str, ...], cells: int, seed: int, learnt: bool, mode
     with Progress() as progress:
         for source in data:
             fields = [field for field in read_boxed_fields(source) if field.aside is not learnt]
-            if not fields:
+            if not (fields := [field for field in fields if field.all_known]):
                 raise SettingError(
-                    f"{source}: {'every' if learnt else 'no'} field of it is set aside; "
-                    f"{'leave out' if learnt else 'give'} --learnt"
+                    f"{source}: no field of it with all its leukocytes known is "
+                    f"{'learnt from; leave out' if learnt else 'set aside; give'} --learnt"
                 )
             for slide in make_slides(fields, cells, seed):
                 at = partial(progress.at, f"Panning over {slide.name}")

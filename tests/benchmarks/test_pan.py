@@ -274,7 +274,7 @@ def test_the_command_shows_each_slide_and_fails_where_counts_are_off(
     arguments = ["bench", "pan", f"{tmp_path / 'lab'}@0.125", "--cells", "2"]
     refused = CliRunner().invoke(root, arguments)
     assert refused.exit_code == 2
-    assert "no field of it is set aside; give --learnt" in refused.output
+    assert "no field of it with all its leukocytes known is set aside; give --learnt" in refused.output
     result = CliRunner().invoke(root, [*arguments, "--learnt"])
     assert result.exit_code == 1, result.output
     assert "lab/S-1" in result.stdout
