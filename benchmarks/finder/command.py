@@ -2,15 +2,17 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.console import Console
 
 from benchmarks.finder.finders import BASELINE, FINDER, open_finder
 from benchmarks.finder.measure import FieldResult, measure_finders, summarise
-from benchmarks.finder.tables import TOGETHER, found_table, recall_table, to_json
+from benchmarks.finder.robustness import OverlaidField, measure_overlays, summarise_overlays
+from benchmarks.finder.tables import TOGETHER, false_table, found_table, overlays_table, recall_table, to_json
 from benchmarks.finder.threshold_rule import find_by_threshold
-from benchmarks.finder.timing import make_mosaics, time_finders
+from benchmarks.finder.timing import make_mosaics, measure_memory, one_core, time_finders
 from benchmarks.real_fields import FIELD_SIZE, FIELD_UM_PER_PIXEL
 from benchmarks.text_table import widen_if_piped
 from hematovision.classifier import Classifier, default_model_path
@@ -19,6 +21,8 @@ from hematovision.model_file import read_model_file
 from hematovision.terminal.progress import Progress
 from train.console import check_places, write_json
 from train.finder.boxed_fields import BoxedField, laboratories_of, read_boxed_fields
+
+_Result = TypeVar("_Result", FieldResult, OverlaidField)
 
 
 @click.command()
@@ -32,6 +36,9 @@ from train.finder.boxed_fields import BoxedField, laboratories_of, read_boxed_fi
 )
 @click.option("--aside", is_flag=True, help="Only what is set aside for reporting: measure once, at the end.")
 @click.option("--all", "both", is_flag=True, help="Also what is set aside for reporting.")
+@click.option(
+    "--overlays", is_flag=True, help="Also with bars, text, dirt and the like drawn over each field."
+)
 @click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write all of it.")
 @click.option(
     "--repetitions", default=300, show_default=True, type=click.IntRange(min=1), help="Fields timed."
@@ -41,6 +48,7 @@ def finder(
     finder_file: Path | None,
     aside: bool,
     both: bool,
+    overlays: bool,
     json_file: Path | None,
     repetitions: int,
 ) -> None:
@@ -61,7 +69,7 @@ def finder(
     fields = _fields(data or (_default_collection(),), aside, both)
     classifier = Classifier(read_model_file(default_model_path()), threads=1)
     finders = {FINDER: open_finder(finder_file), BASELINE: find_by_threshold}
-    with Progress() as progress:
+    with Progress() as progress, one_core():
         measured = measure_finders(
             fields,
             finders,
@@ -69,29 +77,48 @@ def finder(
             FINDER,
             lambda number: progress.at("Finding cells", number, len(fields)),
         )
+        covered = {}
+        if overlays:
+            covered = measure_overlays(
+                fields, finders, lambda number: progress.at("Under overlays", number, len(fields))
+            )
+    laboratories = laboratories_of(fields)
+    if len(laboratories) > 1:
+        laboratories.append(TOGETHER)
     results = {
         laboratory: {name: summarise(_of(every, laboratory)) for name, every in measured.items()}
-        for laboratory in laboratories_of(fields)
+        for laboratory in laboratories
     }
-    if len(results) > 1:
-        results[TOGETHER] = {name: summarise(every) for name, every in measured.items()}
-    timing = time_finders(finders, make_mosaics(fields), repetitions)
+    overlaid = {
+        laboratory: {
+            name: {kind: summarise_overlays(_of(every, laboratory)) for kind, every in by_kind.items()}
+            for name, by_kind in covered.items()
+        }
+        for laboratory in laboratories
+        if overlays
+    }
+    mosaics = make_mosaics(fields)
+    timing = time_finders(finders, mosaics, repetitions)
+    memory = measure_memory(finder_file, mosaics[0])
     stdout = Console()
     widen_if_piped(stdout)
     found_table(results).print(stdout)
+    false_table(results).print(stdout)
     recall_table(results).print(stdout)
-    for laboratory in laboratories_of(fields):
-        for line in results[laboratory][FINDER].missed:
-            stdout.print(f"missed: {line}", soft_wrap=True, markup=False, highlight=False)
+    if overlaid:
+        overlays_table(overlaid).print(stdout)
+    for line in results[laboratories[-1]][FINDER].missed:
+        stdout.print(f"missed: {line}", soft_wrap=True, markup=False, highlight=False)
     new, old = timing[FINDER], timing[BASELINE]
     stdout.print(
         f"Mosaics of {FIELD_SIZE[0]}x{FIELD_SIZE[1]} at {FIELD_UM_PER_PIXEL} µm per pixel, one core, "
         f"processor time of optics and finder, median of {new.repetitions} in turns: {new.ms:.2f} ms, "
-        f"baseline {old.ms:.2f} ms; {new.ms / old.ms:.2f} of it",
+        f"baseline {old.ms:.2f} ms; {new.ms / old.ms:.2f} of it. Beside a classifier it adds "
+        f"{memory[FINDER]:.1f} MiB of memory, the baseline {memory[BASELINE]:.1f} (peak resident set)",
         soft_wrap=True,
     )
     if json_file is not None:
-        write_json(json_file, to_json(results, timing))
+        write_json(json_file, to_json(results, overlaid, timing, memory))
 
 
 def _default_collection() -> str:
@@ -112,5 +139,5 @@ def _fields(data: tuple[str, ...], aside: bool, both: bool) -> list[BoxedField]:
     return fields
 
 
-def _of(results: list[FieldResult], laboratory: str) -> list[FieldResult]:
-    return [one for one in results if one.boxed.laboratory == laboratory]
+def _of(results: list[_Result], laboratory: str) -> list[_Result]:
+    return [one for one in results if laboratory in (one.boxed.laboratory, TOGETHER)]

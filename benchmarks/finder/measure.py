@@ -18,11 +18,15 @@ from hematovision.finder import CellRegion
 from hematovision.images import RGBImage, read_image
 from hematovision.optics import measure_field
 from train.evaluate import Interval, ratio_by_group
-from train.finder.boxed_fields import BoxedCell, BoxedField
+from train.finder.boxed_fields import BoxedField
 from train.finder.score import match_field
 
-#: What a table of recall calls the cells of all labels together.
+#: What tables of recall call the cells of all labels together, and those of them that no border cuts.
 ALL = "all"
+WHOLE = "all whole"
+
+# The box of a cell that the border cuts is seldom farther from it.
+_CUT_UM = 0.25
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class FieldResult:
     """One field as one finder saw it.
 
     ``found``: of each boxed cell whether it was found; none where the field was ``refused``, which says why.
+    ``whole``: of each, whether its box keeps off the border.
     ``false``: regions that are no leukocyte; None where not every leukocyte in view is known. ``named``: how
     many of these the classifier gives a class; 0 without a classifier. ``ms``: processor time.
     """
 
     boxed: BoxedField
     found: tuple[bool, ...]
+    whole: tuple[bool, ...]
     false: tuple[CellRegion, ...] | None
     named: int
     red_cells: float
@@ -56,10 +62,10 @@ class Recall:
 class FinderResult:
     """A finder on one laboratory, or on several together; intervals resample slides, subjects or originals.
 
-    ``recall``: by label, and of `ALL`. ``red_cells`` are in view of the ``counted_fields``, where every
-    leukocyte is known: ``boxed_red_cells`` of them have boxes, the others are estimated by area. Figures of
-    these fields are NaN where there are none. ``refused``: fields, whose cells count as missed. ``ms``:
-    processor time of a field, the median.
+    ``recall``: by label, of `ALL` and of the `WHOLE` ones. ``red_cells`` are in view of the
+    ``counted_fields``, where every leukocyte is known: ``boxed_red_cells`` of them have boxes, the others are
+    estimated by area. Figures of these fields are NaN where there are none. ``refused``: fields, whose cells
+    count as missed. ``ms``: processor time of a field, the median.
     """
 
     fields: int
@@ -127,7 +133,7 @@ def look_at(
         # The middle of a large nucleus that the border cuts may lie farther in.
         false = tuple(regions[place] for place in match.false if not regions[place].touches_border)
     named = _named(classifier, boxed, image, false) if classifier and false else 0
-    return FieldResult(boxed, match.found, false, named, red_cells, refused, ms)
+    return FieldResult(boxed, match.found, _whole(boxed, image), false, named, red_cells, refused, ms)
 
 
 def summarise(results: Sequence[FieldResult]) -> FinderResult:
@@ -142,15 +148,15 @@ def summarise(results: Sequence[FieldResult]) -> FinderResult:
         fields=len(results),
         groups=len({one.boxed.group for one in results}),
         refused=sum(one.refused is not None for one in results),
-        recall={label: _recall(results, label) for label in (*labels, ALL)},
+        recall={label: _recall(results, label) for label in (*labels, ALL, WHOLE)},
         counted_fields=len(counted),
         false_regions=int(false.sum()),
         named_regions=int(named.sum()),
         red_cells=float(red_cells.sum()),
         boxed_red_cells=sum((float(one.boxed.red_cells or 0) for one in counted), 0.0),
-        false_per_field=_ratio(groups, false, np.ones(len(counted))),
-        false_per_1000_red_cells=_ratio(groups, 1000 * false, red_cells),
-        named_per_1000_red_cells=_ratio(groups, 1000 * named, red_cells),
+        false_per_field=ratio(groups, false, np.ones(len(counted))),
+        false_per_1000_red_cells=ratio(groups, 1000 * false, red_cells),
+        named_per_1000_red_cells=ratio(groups, 1000 * named, red_cells),
         ms=float(np.median([one.ms for one in results])) if results else float("nan"),
         missed=tuple(_missed(results)),
         false=tuple(
@@ -167,22 +173,28 @@ def _named(classifier: Classifier, boxed: BoxedField, image: RGBImage, regions: 
     return sum(one.class_name != UNCLASSIFIED for one in classifier.predict(crops))
 
 
-def _recall(results: Sequence[FieldResult], label: str) -> Recall:
-    def of_label(cell: BoxedCell) -> bool:
-        return label in (ALL, cell.label)
-
-    cells = np.array([sum(map(of_label, one.boxed.cells)) for one in results])
-    found = np.array(
-        [
-            sum(found and of_label(cell) for cell, found in zip(one.boxed.cells, one.found, strict=True))
-            for one in results
-        ]
+def _whole(boxed: BoxedField, image: RGBImage) -> tuple[bool, ...]:
+    height, width = image.shape[:2]
+    least = _CUT_UM / boxed.um_per_pixel
+    return tuple(
+        min(cell.x, cell.y, width - cell.x - cell.width, height - cell.y - cell.height) >= least
+        for cell in boxed.cells
     )
+
+
+def _recall(results: Sequence[FieldResult], label: str) -> Recall:
+    cells, found = np.zeros(len(results)), np.zeros(len(results))
+    for place, one in enumerate(results):
+        for cell, is_found, is_whole in zip(one.boxed.cells, one.found, one.whole, strict=True):
+            if label in (ALL, cell.label) or (label == WHOLE and is_whole):
+                cells[place] += 1
+                found[place] += is_found
     groups = [one.boxed.group for one in results]
-    return Recall(int(cells.sum()), int(found.sum()), _ratio(groups, found, cells))
+    return Recall(int(cells.sum()), int(found.sum()), ratio(groups, found, cells))
 
 
-def _ratio(groups: Sequence[str], part: NDArray[Any], whole: NDArray[Any]) -> Interval:
+def ratio(groups: Sequence[str], part: NDArray[Any], whole: NDArray[Any]) -> Interval:
+    """Return a share of sums with its interval from resampling groups; NaN of nothing."""
     if not groups or not whole.sum():
         return Interval(float("nan"), float("nan"), float("nan"))
     return ratio_by_group(groups, part, whole)

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.finder import command
-from benchmarks.finder.measure import ALL, FieldResult, look_at, measure_finders, summarise
+from benchmarks.finder.measure import ALL, WHOLE, FieldResult, look_at, measure_finders, summarise
 from benchmarks.finder.red_cells_in_view import red_cells_in_view
-from benchmarks.finder.tables import found_table
+from benchmarks.finder.tables import false_table, found_table
 from hematovision.classifier import Classifier
 from hematovision.errors import DataSetError, ImageError, SettingError
 from hematovision.finder import CellRegion
@@ -48,6 +48,7 @@ def test_cells_are_found_by_class_and_the_rest_is_false() -> None:
         "monocyte": (1, 1),
         "neutrophil": (1, 0),
         ALL: (2, 1),
+        WHOLE: (2, 1),
     }
     assert result.false_regions == 2  # one cell found twice is one false region
     assert result.false_per_1000_red_cells.value == pytest.approx(40)
@@ -57,9 +58,14 @@ def test_cells_are_found_by_class_and_the_rest_is_false() -> None:
 def test_at_the_border_nothing_is_false_and_boxed_cells_count() -> None:
     cut = BoxedCell(0, 0, 12, 12, "lymphocyte")
     field = boxed_field(cells=(cut,))
-    result = look(field, region(5, 5), region(195, 80), region(100, 80, touches_border=True))
-    assert result.found == (True,)
-    assert result.false == ()
+    seen = look(field, region(5, 5), region(195, 80), region(100, 80, touches_border=True))
+    assert seen.found == (True,)
+    assert seen.false == ()
+    recall = summarise([seen, look(boxed_field())]).recall
+    assert {label: (recall[label].cells, recall[label].found) for label in (ALL, WHOLE)} == {
+        ALL: (3, 1),
+        WHOLE: (2, 0),
+    }
 
 
 def test_in_partly_boxed_fields_nothing_is_false_unless_others_were_seen_by_eye() -> None:
@@ -91,8 +97,9 @@ def test_intervals_resample_groups_and_not_cells() -> None:
 def test_what_cannot_be_counted_is_not_a_number_and_shown_as_none() -> None:
     result = summarise([look(boxed_field(complete=False))])
     assert math.isnan(result.false_per_1000_red_cells.value)
-    row = found_table({"lab": {"finder": result}}).rows[0]
-    assert row[6:11] == ("–",) * 5
+    results = {"lab": {"finder": result}}
+    assert false_table(results).rows == ()
+    assert found_table(results).rows[0][5] == "0 of 2"
 
 
 def test_red_cells_without_boxes_are_estimated_by_area() -> None:
@@ -132,15 +139,17 @@ def run(*arguments: str) -> str:
 def test_the_command_prints_every_laboratory_and_writes_it(laboratories: list[str], tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     output = run(*laboratories, "--json", str(file))
-    for shown in ("north", "south", "together", "neutrophil", "baseline", "per 1000", "ms, baseline"):
-        assert shown in " ".join(output.split()).replace("per 1000", "per 1000")
+    for shown in ("north", "south", "together", "neutrophil", "baseline", "ms, baseline", "MiB of memory"):
+        assert shown in output
     read = json.loads(file.read_text())
     assert set(read["laboratories"]) == {"north", "south", "together"}
     north = read["laboratories"]["north"]["baseline"]
     assert north["recall"]["neutrophil"]["cells"] == 12
     assert north["fields"] == 4 and north["groups"] == 3
     assert read["laboratories"]["together"]["finder"]["recall"]["all"]["cells"] == 24
-    assert set(read["timing"]) == {"finder", "baseline"}
+    assert set(read["timing"]) == set(read["memory_mib"]) == {"finder", "baseline"}
+    assert read["memory_mib"]["baseline"] > 1  # a field's transmittance alone takes so much
+    assert read["overlays"] == {}
 
 
 def test_what_is_set_aside_is_measured_when_asked_for_only(laboratories: list[str], tmp_path: Path) -> None:
