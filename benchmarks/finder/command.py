@@ -80,7 +80,7 @@ def finder(
         covered = {}
         if overlays:
             covered = measure_overlays(
-                fields, finders, lambda number: progress.at("Under overlays", number, len(fields))
+                fields, finders, FINDER, lambda number: progress.at("Under overlays", number, len(fields))
             )
     laboratories = laboratories_of(fields)
     if len(laboratories) > 1:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hematovision import plausibility
+from hematovision.errors import ImageError
 from hematovision.finder import CellRegion, load_finder
 from hematovision.images import RGBImage
 from hematovision.optics import measure_field
@@ -29,3 +31,12 @@ def open_finder(path: Path | None = None) -> Find:
         return finder.find(measure_field(image, um_per_pixel))
 
     return find
+
+
+def why_refused(image: RGBImage, um_per_pixel: float) -> str | None:
+    """Say why the device shows no cells of a frame, such as that it is no smear; None where it does."""
+    try:
+        seen = plausibility.look_at(measure_field(image, um_per_pixel))
+    except ImageError as error:
+        return str(error)
+    return "taken for empty glass" if plausibility.is_empty(seen) else plausibility.why_no_smear(seen)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.finder.finders import Find
+from benchmarks.finder.finders import Find, why_refused
 from benchmarks.finder.red_cells_in_view import red_cells_in_view
 from hematovision.cell_classes import UNCLASSIFIED
 from hematovision.classifier import Classifier
@@ -89,7 +89,7 @@ def measure_finders(
     fields: Sequence[BoxedField],
     finders: Mapping[str, Find],
     classifier: Classifier | None,
-    classified: str,
+    judged: str,
     on_field: Callable[[int], None],
 ) -> dict[str, list[FieldResult]]:
     """Run finders over the same fields.
@@ -97,8 +97,8 @@ def measure_finders(
     Args:
         fields: of any laboratories.
         finders: by name.
-        classifier: what names false regions of the finder ``classified``; none does where it is None.
-        classified: name of one of the finders.
+        classifier: what names false regions of the finder ``judged``; none does where it is None.
+        judged: name of the device's own finder, for which fields are refused as the device refuses them.
         on_field: called before each field with its number.
 
     Raises:
@@ -110,23 +110,31 @@ def measure_finders(
         image = read_image(boxed.path)
         red_cells = red_cells_in_view(boxed, image) if boxed.all_known else 0.0
         for name, find in finders.items():
-            naming = classifier if name == classified else None
-            results[name].append(look_at(find, boxed, image, red_cells, naming))
+            own = name == judged
+            refused = why_refused(image, boxed.um_per_pixel) if own else None
+            naming = classifier if own else None
+            results[name].append(look_at(find, boxed, image, red_cells, naming, refused))
     return results
 
 
 def look_at(
-    find: Find, boxed: BoxedField, image: RGBImage, red_cells: float, classifier: Classifier | None = None
+    find: Find,
+    boxed: BoxedField,
+    image: RGBImage,
+    red_cells: float,
+    classifier: Classifier | None = None,
+    refused: str | None = None,
 ) -> FieldResult:
-    """Run a finder on a field and match what it finds with the field's cells."""
+    """Run a finder on a field and match what it finds with the field's cells; with none if it is refused."""
     started = time.thread_time()
     regions: Sequence[CellRegion] = ()
-    refused = None
     try:
         regions = find(image, boxed.um_per_pixel)
     except ImageError as error:
         refused = str(error)
     ms = 1000 * (time.thread_time() - started)
+    if refused is not None:
+        regions = ()
     match = match_field(boxed, [region.center for region in regions], (image.shape[1], image.shape[0]))
     false = None
     if match.false is not None:

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.finder.finders import Find
+from benchmarks.finder.finders import Find, why_refused
 from benchmarks.finder.measure import FieldResult, look_at, ratio
 from benchmarks.finder.overlays import KINDS, Overlay, draw_overlay
 from hematovision.finder import CellRegion
-from hematovision.images import read_image
+from hematovision.images import RGBImage, read_image
 from train.evaluate import Interval
 from train.finder.boxed_fields import BoxedCell, BoxedField
 
@@ -55,11 +55,12 @@ class Robustness:
 
 
 def measure_overlays(
-    fields: Sequence[BoxedField], finders: Mapping[str, Find], on_field: Callable[[int], None]
+    fields: Sequence[BoxedField], finders: Mapping[str, Find], judged: str, on_field: Callable[[int], None]
 ) -> dict[str, dict[str, list[OverlaidField]]]:
     """Run finders over each field plain and under each kind of overlay: results by finder and kind.
 
     The overlays depend on laboratory and file name alone, so that every run of every finder sees the same.
+    For the finder ``judged`` fields are refused as the device refuses them.
 
     Raises:
         ImageError: an image cannot be read.
@@ -70,14 +71,14 @@ def measure_overlays(
     for number, boxed in enumerate(fields):
         on_field(number)
         image = read_image(boxed.path)
-        plain = {name: look_at(find, boxed, image, 0.0) for name, find in finders.items()}
+        plain = {name: _look(name, find, boxed, image, judged) for name, find in finders.items()}
         field_seed = zlib.crc32(f"{boxed.laboratory}/{boxed.path.name}".encode())
         for place, kind in enumerate(KINDS):
             rng = np.random.default_rng((_SEED, place, field_seed))
             overlay = draw_overlay(kind, image, boxed.um_per_pixel, rng)
             covered = overlay.over(image)
             for name, find in finders.items():
-                seen = look_at(find, boxed, covered, 0.0)
+                seen = _look(name, find, boxed, covered, judged)
                 results[name][kind].append(compare(plain[name], seen, overlay))
     return results
 
@@ -121,6 +122,11 @@ def summarise_overlays(results: Sequence[OverlaidField]) -> Robustness:
             np.ones(len(counted)),
         ),
     )
+
+
+def _look(name: str, find: Find, boxed: BoxedField, image: RGBImage, judged: str) -> FieldResult:
+    refused = why_refused(image, boxed.um_per_pixel) if name == judged else None
+    return look_at(find, boxed, image, 0.0, refused=refused)
 
 
 def _hidden_share(cell: BoxedCell, opacity: NDArray[np.float32]) -> float:

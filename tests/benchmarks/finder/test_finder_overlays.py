@@ -37,8 +37,8 @@ def overlay(*hidden: tuple[int, int, int, int]) -> Overlay:
 
 def compared(plain: list[CellRegion], seen: list[CellRegion], over: Overlay, complete: bool = True) -> object:
     field = boxed(complete=complete)
-    both = [look_at(lambda *_, found=found: found, field, IMAGE, 0.0) for found in (plain, seen)]
-    one = compare(*both, over)
+    before, after = (look_at(lambda *_, found=found: found, field, IMAGE, 0.0) for found in (plain, seen))
+    one = compare(before, after, over)
     return one.cells, one.found_plain, one.found, one.added
 
 
@@ -94,7 +94,9 @@ def test_every_kind_is_laid_over_every_field(tmp_path: Path) -> None:
         seen.append(image)
         return [region(130, 130)] if (image == IMAGE).all() else []
 
-    results = measure_overlays([boxed(path) for path in paths], {"finder": find}, lambda _: None)["finder"]
+    results = measure_overlays([boxed(path) for path in paths], {"finder": find}, "", lambda _: None)[
+        "finder"
+    ]
     assert {kind: len(of_kind) for kind, of_kind in results.items()} == dict.fromkeys(KINDS, 3)
     assert len({image.tobytes() for image in seen}) == 1 + 3 * len(KINDS)  # each field has its own
     lost = summarise_overlays(results["border"])

@@ -20,6 +20,7 @@ from hematovision.classifier import Classifier
 from hematovision.errors import DataSetError, ImageError, SettingError
 from hematovision.finder import CellRegion
 from hematovision.images import RGBImage
+from hematovision.phantom import draw_field
 from train.finder.boxed_fields import BoxedCell, BoxedField
 
 CELLS = (BoxedCell(40, 40, 30, 30, "monocyte"), BoxedCell(120, 60, 30, 30, "neutrophil"))
@@ -84,6 +85,17 @@ def test_a_refused_fields_cells_are_missed() -> None:
     assert result.missed[0] == "a.png: monocyte at 40, 40 (no smear)"
 
 
+def test_the_devices_own_finder_is_refused_what_the_device_refuses(tmp_path: Path) -> None:
+    swapped = draw_field(1, 640, 480, 0.2).image[..., ::-1]
+    cv2.imwrite(str(tmp_path / "a.png"), swapped[..., ::-1])
+    field = boxed_field(path=tmp_path / "a.png", um_per_pixel=0.2, red_cells=None)
+    finders = {name: lambda *_: [region(55, 55), region(135, 75)] for name in ("finder", "baseline")}
+    measured = measure_finders([field], finders, None, "finder", lambda _: None)
+    assert (measured["finder"][0].found, measured["baseline"][0].found) == ((False, False), (True, True))
+    assert "swapped" in (measured["finder"][0].refused or "")
+    assert measured["finder"][0].false == ()
+
+
 def test_intervals_resample_groups_and_not_cells() -> None:
     hit, miss = (region(55, 55), region(135, 75)), ()
     together = [look(boxed_field(group="1"), *hit)] * 5 + [look(boxed_field(group="2"), *miss)] * 5
@@ -117,8 +129,9 @@ def test_red_cells_without_boxes_are_estimated_by_area() -> None:
 def test_only_the_named_finders_false_regions_are_shown_to_the_classifier(
     tmp_path: Path, classifier: Classifier
 ) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), IMAGE)
-    field = boxed_field(path=tmp_path / "a.png")
+    smear = draw_field(1, 400, 320, 0.2).image
+    cv2.imwrite(str(tmp_path / "a.png"), smear[..., ::-1])
+    field = boxed_field(path=tmp_path / "a.png", um_per_pixel=0.2)
     finders = {name: lambda *_: [region(100, 120), region(180, 30)] for name in ("finder", "baseline")}
     always = dataclasses.replace(classifier.model.manifest, decline_below=0.0)
     sure = Classifier(dataclasses.replace(classifier.model, manifest=always))
