@@ -15,6 +15,7 @@ from edge.pipeline import Line, Pipeline, SeenFrame
 from edge.store import NewSession, Session, Store, StoreCounts
 from edge.tally import Tally
 from edge.tracker import TrackedCell
+from hematovision.blank_field import BlankField
 from hematovision.errors import SettingError, StoreError
 from hematovision.model_file import Manifest, ModelFile
 
@@ -88,6 +89,7 @@ class Device:
         # Begins the session that waits for a frame.
         self._waiting: Callable[[], _Counting] | None = None
         self._patient = True
+        self._learnt_blank: BlankField | None = None
         self._short_of_room = False
         self._refused = False
         self._ask_again_at = 0.0
@@ -166,8 +168,9 @@ class Device:
                 )
         with self._steering:
             self._end("another session was started")
+            slide = self._next_slide()  # first: the session records what its frames are divided by
             session = self._new_session(sample, operator, target)
-            self._begin(_Counting(session, Tally(self.manifest, target)), self._line.start_slide())
+            self._begin(_Counting(session, Tally(self.manifest, target)), slide)
             return session
 
     def start_session_with_first_frame(self, target: int | None, patient: bool = True) -> None:
@@ -203,7 +206,7 @@ class Device:
 
         ``target``: what is wanted now; None where nothing is said of it.
         """
-        now = _settings_of(self.settings, self.manifest)
+        now = self._session_settings()
         return (
             session.camera == self.camera
             and session.model_hash == self.model.model_hash
@@ -211,6 +214,10 @@ class Device:
             and target in (None, session.target)
             and all(session.settings.get(key) == now[key] for key in ("blank", "names"))
         )
+
+    def offer_blank(self, blank: BlankField) -> None:
+        """Divide frames by a blank field that was learnt, from the next session on."""
+        self._learnt_blank = blank
 
     def stop_session(self, because: str = "stopped") -> Session | None:
         """End the open session, and return it; None where there is none. Raises `StoreError`."""
@@ -231,13 +238,31 @@ class Device:
                 model_hash=self.model.model_hash,
                 um_per_pixel=self.um_per_pixel,
                 target=target,
-                settings=_settings_of(self.settings, self.manifest),
+                settings=self._session_settings(),
                 crop_um=self.manifest.crop.side_um,
             )
         )
 
+    def _session_settings(self) -> dict[str, object]:
+        blank = self._line.blank
+        return _settings_of(self.settings, self.manifest) | {
+            "blank_sha256": None if blank is None else blank.sha256()
+        }
+
+    def _next_slide(self) -> int:
+        """Begin another slide, and say where its frames are divided by another blank field."""
+        before = self._line.blank
+        slide = self._line.start_slide(self._learnt_blank)
+        blank = self._line.blank
+        if blank is not None and blank is not before:
+            self.say("blank", f"From now on frames are divided by {blank.name}.")
+        return slide
+
     def _continued(self, session: Session) -> _Counting:
         session = self.store.continue_session(session.id)
+        blank = self._session_settings()["blank_sha256"]
+        if session.settings.get("blank_sha256", blank) != blank:
+            self.say("blank", "The session goes on, but without the blank field that it was begun with.")
         with self.store.read() as reader:
             number, area = reader.last_place(session.id)
             counted, _ = reader.differential(session.id)
@@ -288,7 +313,7 @@ class Device:
             return None
         session = self.store.end_session(counting.session.id, because)
         self.unsay("store")
-        self._line.start_slide()  # what is seen from now on is nobody's
+        self._next_slide()  # what is seen from now on is nobody's
         with self._changed:
             counting.session = session
             self._open = None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge.cameras import Camera, Frame, LostFrame
 from edge.threads import STOP_LIMIT_S, Closed, Handover, Worker
 from edge.timing import StepTimes
-from edge.tracker import Skipped, TrackedCell, Tracker
+from edge.tracker import Place, Skipped, TrackedCell, Tracker
 from hematovision.blank_field import BlankField
 from hematovision.classifier import Classifier, Prediction
 from hematovision.crops import cut_crops
@@ -53,7 +53,7 @@ class SeenFrame:
     ``skipped`` says why nothing was looked for in it. ``cells``: in view, most prominent first. ``counted``:
     what is counted now, this frame having given the last look that was needed. ``focus``: its sharpness as a
     share of the best that this slide has shown; None where it was not measured. ``slide``: number of the
-    slide that it belongs to, from 1.
+    slide that it belongs to, from 1. ``place``: where on that it was taken; None where that is not known.
     """
 
     frame: Frame
@@ -63,6 +63,7 @@ class SeenFrame:
     counted: tuple[TrackedCell, ...]
     focus: float | None = None
     slide: int = 1
+    place: Place | None = None
 
 
 class Line(ABC):
@@ -77,17 +78,24 @@ class Line(ABC):
         #: Names the cells; another of the same model may take its place while no frame is looked at.
         self.classifier = classifier
         self._crop = classifier.model.manifest.crop
-        self._blank = blank
+        self._blank = self._wanted_blank = blank
         self._said: list[str] = []
         self._slide = self._wanted_slide = 1
 
-    def start_slide(self) -> int:
+    def start_slide(self, blank: BlankField | None = None) -> int:
         """Forget the cells seen so far: the next frame is of another slide, whose number this returns.
 
-        Any thread may ask, one at a time.
+        From there on frames are divided by another blank field, where one is given. Any thread may ask, one
+        at a time.
         """
+        self._wanted_blank = blank or self._wanted_blank
         self._wanted_slide += 1
         return self._wanted_slide
+
+    @property
+    def blank(self) -> BlankField | None:
+        """What frames of the slide are divided by that was started last."""
+        return self._wanted_blank
 
     def see(self, frame: Frame) -> SeenFrame | LostFrame:
         """Look at the next frame.
@@ -97,7 +105,7 @@ class Line(ABC):
             SettingError: the blank field is of another size than the frame.
         """
         if self._slide != self._wanted_slide:
-            self._slide = self._wanted_slide
+            self._slide, self._blank = self._wanted_slide, self._wanted_blank
             self._forget()
         try:
             with self.times.step("optics"):
@@ -175,7 +183,7 @@ class LiveLine(Line):
             SeenCell(region, *self._counted.get(track.number, (None, looks.get(track.number))))
             for region, track in zip(regions, tracks, strict=True)
         )
-        return SeenFrame(frame, field, None, cells, tuple(counted), tracker.focus, self._slide)
+        return SeenFrame(frame, field, None, cells, tuple(counted), tracker.focus, self._slide, place)
 
     def _notes(self) -> list[str]:
         tracker = self.tracker

@@ -30,7 +30,7 @@ from edge.command_options import (
 )
 from edge.config import Settings, find_file, load_settings
 from edge.differential import TARGETS
-from edge.lamp import LampWatch
+from edge.lamp import BlankWatch, LampWatch
 from edge.pipeline import Line, LiveLine, SeenFrame, StillLine, live_threads
 from edge.scale import ScaleWatch
 from edge.systemd import Notifier
@@ -216,6 +216,7 @@ class _Aside:
         self._device = device
         self._line = line
         self._scale, self._lamp = ScaleWatch(um_per_pixel), LampWatch()
+        self._blank = BlankWatch()
         self._losing = False
         self._say_lost_at = 0.0
         self._remark: str | None = None
@@ -236,7 +237,10 @@ class _Aside:
             self._device.unsay("frame")
         with self._line.times.step("check"):
             said = self._scale.see(result.frame, camera), self._lamp.see(result.field)
-        for kind, text in zip(("scale", "lamp"), said, strict=True):
+            blank, learnt = self._blank.see(result, camera)
+        if blank is not None:
+            self._device.offer_blank(blank)
+        for kind, text in zip(("scale", "lamp", "blank"), (*said, learnt), strict=True):
             if text is not None:
                 self._device.say(kind, text)
 

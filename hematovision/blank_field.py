@@ -5,6 +5,7 @@ light path drops out, which the light measured on a frame's own glass is too smo
 """
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import cv2
 import numpy as np
@@ -24,16 +25,18 @@ class BlankField:
     """The light of an empty field.
 
     ``levels``: (height, width, 3) uint16 RGB, 65535 for 255 of a frame and never 0. ``name``: what messages
-    call it.
+    call it. ``enlarged``: width and height of the frames where the levels are coarser, as those of one that
+    was learnt are.
     """
 
     levels: NDArray[np.uint16]
     name: str
+    enlarged: tuple[int, int] | None = None
     _shrunk: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     def check_size(self, width: int, height: int) -> None:
         """Raise `SettingError` where frames of so many pixels are not what this was recorded with."""
-        blank_height, blank_width = self.levels.shape[:2]
+        blank_width, blank_height = self.enlarged or (self.levels.shape[1], self.levels.shape[0])
         if (width, height) != (blank_width, blank_height):
             raise SettingError(
                 f"{self.name}: a blank field of {blank_width}x{blank_height} pixels does not fit frames of "
@@ -43,13 +46,35 @@ class BlankField:
     def divide(self, part: RGBImage, left: int, top: int) -> NDArray[np.float32]:
         """Part of a frame, (h, w, 3) uint8, its first pixel at (left, top), in even light: float32 levels."""
         height, width = part.shape[:2]
-        levels = self.levels[top : top + height, left : left + width]
+        if self.enlarged is None:
+            levels = self.levels[top : top + height, left : left + width]
+        else:
+            levels = self._part(left, top, width, height)
         return cv2.divide(part, levels, scale=EVEN_LEVEL * STEPS, dtype=cv2.CV_32F)
 
     def divide_small(self, small: RGBImage) -> NDArray[np.float32]:
         """A whole frame at a smaller size, (h, w, 3) uint8, in even light: float32 levels."""
         size = small.shape[1], small.shape[0]
         if size not in self._shrunk:
-            levels = cv2.resize(self.levels, size, interpolation=cv2.INTER_AREA)
+            method = cv2.INTER_AREA if self.enlarged is None else cv2.INTER_LINEAR
+            levels = cv2.resize(self.levels, size, interpolation=method)
             self._shrunk[size] = np.float32(EVEN_LEVEL * STEPS) / levels
         return cv2.multiply(small, self._shrunk[size], dtype=cv2.CV_32F)
+
+    def sha256(self) -> str:
+        """What tells it from others, as hexadecimal digits."""
+        return sha256(self.levels.tobytes()).hexdigest()
+
+    def _part(self, left: int, top: int, width: int, height: int) -> NDArray[np.uint16]:
+        """Levels of a part of the frame, from those that are coarser."""
+        assert self.enlarged is not None
+        rows, columns = self.levels.shape[:2]
+        across, down = columns / self.enlarged[0], rows / self.enlarged[1]
+        # Middles of pixels: where the middle of the part's first pixel lies among the coarse ones.
+        to_coarse = np.array(
+            [[across, 0, (left + 0.5) * across - 0.5], [0, down, (top + 0.5) * down - 0.5]], np.float64
+        )
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(
+            self.levels, to_coarse, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )

@@ -190,7 +190,7 @@ def _surface(
     clips = clipped.any(axis=2)
     brightness = logs.sum(axis=2)
     bright = np.sort(brightness, axis=None)[-brightness.size // 10]
-    keep = shows & (brightness > bright + 3 * math.log(_MIN_BRIGHTNESS))
+    keep = _without_covered_places(logs, shows & (brightness > bright + 3 * math.log(_MIN_BRIGHTNESS)))
     glass, counted = keep, keep & ~clips
     for _ in range(_FIT_ROUNDS):
         # A covered tile lies below the rest, a flare above: drop such and fit again.
@@ -220,6 +220,18 @@ def _surface(
     return np.minimum(cv2.exp(fine), _MAX_LEVEL)
 
 
+def _without_covered_places(logs: NDArray[np.float32], shows: _Mask) -> _Mask:
+    """Tiles without those that a step down in green divides from the largest part of the field."""
+    green = logs[..., 1]
+    below_a_step = cv2.dilate(green, np.ones((3, 3), np.uint8)) - green > _STEP_DOWN
+    _, labels = cv2.connectedComponents((shows & ~below_a_step).astype(np.uint8), connectivity=4)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    means = np.bincount(labels.ravel(), weights=green.ravel()) / np.maximum(sizes, 1)
+    glass = (sizes > 0) & (means > means[sizes.argmax()] - _STEP_DOWN)
+    return glass[labels]
+
+
 def _quadratic_fit(
     logs: NDArray[np.float32], counted: _Mask, clipped: _Mask
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -231,7 +243,8 @@ def _quadratic_fit(
     terms = _terms(columns, rows)
     weighted = terms.T * counted.reshape(-1).astype(np.float32)
     # The little ridge is for too few tiles.
-    coefficients = np.linalg.solve(weighted @ terms + _RIDGE, weighted @ logs.reshape(-1, 3))
+    solved = np.linalg.solve(weighted @ terms + _RIDGE, weighted @ logs.reshape(-1, 3))
+    coefficients = solved.astype(np.float32, copy=False)
     residual = logs - (terms @ coefficients).reshape(logs.shape)
     residual[clipped & (residual < 0)] = 0
     return coefficients, residual
@@ -245,7 +258,7 @@ def _mean_around(
         cv2.GaussianBlur(part, (5, 5), 1.0, borderType=cv2.BORDER_REFLECT)
         for part in (values * trust[..., None], trust)
     )
-    return (total / (support[..., None] + 1e-3)).astype(np.float32, copy=False), support
+    return total / (support + np.float32(1e-3))[..., None], support
 
 
 def _lowest(tiles: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -101,6 +101,10 @@ class Camera(ABC):
             CameraError: the source stopped, or gave nothing within its limit.
         """
 
+    def is_locked(self) -> bool:
+        """Whether exposure, gains and white balance are known to stay as they are. Any thread may ask."""
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the source; may be called more than once.

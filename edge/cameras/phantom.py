@@ -128,6 +128,10 @@ class PhantomCamera(Camera):
         views = self._pose_by_pose() if self._rate is None else self._by_time(self._rate, self._closed)
         return self._numbered(views, self._closed)
 
+    def is_locked(self) -> bool:
+        """Its lamp and exposure never change."""
+        return True
+
     def close(self) -> None:
         """End the frames."""
         if self._closed is not None:

@@ -101,8 +101,14 @@ class PiCamera(LiveCamera):
         super().__init__(f"picamera2:{self._number}", um_per_pixel, limits)
         self._device_class = device_class or _picamera2_class()
         self._device: Any = None
+        self._locked = False
+
+    def is_locked(self) -> bool:
+        """Whether it was told to lock and has what locks exposure, gains and white balance."""
+        return self._locked
 
     def _connect(self) -> None:
+        self._locked = False
         with self._library("libcamera does not start"):
             there = self._device_class.global_camera_info()
         if self._number >= len(there):
@@ -216,6 +222,7 @@ class PiCamera(LiveCamera):
             there = self._device.camera_controls
             frozen = _AUTOMATISMS_OFF | {name: metadata[name] for name in _HELD if name in metadata}
             self._device.set_controls({name: value for name, value in frozen.items() if name in there})
+            self._locked = {"AeEnable", "AwbEnable"} <= there.keys()
 
     def _next_request(self) -> Any:
         """The next request that the camera completes, with its pictures; whoever gets it releases it."""

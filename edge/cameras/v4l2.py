@@ -38,8 +38,13 @@ _SHARE_OF_LIMIT = 0.8
 # From linux/videodev2.h.
 _VIDIOC_QUERYCAP = 0x80685600
 _VIDIOC_REQBUFS = 0xC0145608
+_VIDIOC_G_CTRL = 0xC008561B
 _CAPABILITY = struct.Struct("16s32s32s6I")  # driver, card, bus, version, capabilities, of this node, reserved
 _REQUEST = struct.Struct("5I")  # count, type, memory, capabilities, flags
+_CONTROL = struct.Struct("Ii")  # which, value
+# What each automatism is set to where it is off; a camera that lacks the last has no automatic gain.
+_EXPOSURE_AUTO, _AUTO_WHITE_BALANCE, _AUTO_GAIN = 0x009A0901, 0x0098090C, 0x00980912
+_OFF = {_EXPOSURE_AUTO: (1,), _AUTO_WHITE_BALANCE: (0,), _AUTO_GAIN: (0, None)}
 _HAS_NODE_CAPABILITIES = 0x80000000
 _CAPTURES_VIDEO = 0x00000001 | 0x00001000  # in one plane or in several
 _BUFFERS_OF_CAPTURE, _BUFFERS_IN_PLANES, _MEMORY_MMAP = 1, 9, 1
@@ -105,6 +110,17 @@ class V4L2Camera(CaptureCamera):
             )
         self._good_at = monotonic()
 
+    def is_locked(self) -> bool:
+        """Whether the driver says that exposure, gain and white balance are set by hand."""
+        try:
+            device = os.open(self._device, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            return False
+        try:
+            return all(_control(device, control) in off for control, off in _OFF.items())
+        finally:
+            os.close(device)
+
     def _check_device(self) -> None:
         """OpenCV only says that a device did not open; ask the device why."""
         try:
@@ -152,3 +168,14 @@ class V4L2Camera(CaptureCamera):
         # Most drivers stamp by the monotonic clock; a time that cannot be is by another.
         stamp, now = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, monotonic()
         return stamp if now - _OLDEST_STAMP_S <= stamp <= now else now
+
+
+def _control(device: int, control: int) -> int | None:
+    """What a control is set to; None where the camera has none of the kind."""
+    answer = bytearray(_CONTROL.pack(control, 0))
+    try:
+        fcntl.ioctl(device, _VIDIOC_G_CTRL, answer)
+    except OSError:
+        return None
+    value: int = _CONTROL.unpack(answer)[1]
+    return value

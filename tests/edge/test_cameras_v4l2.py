@@ -1,8 +1,10 @@
 """USB cameras: OpenCV's own Video4Linux code on a device that v4l2_device.c stands in for."""
 
+import errno
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +179,36 @@ def test_what_is_no_camera_does_not_open(tmp_path: Path) -> None:
 def test_what_cannot_be_meant_is_refused(spec: str, complaint: str) -> None:
     with pytest.raises(SettingError, match=complaint):
         open_camera(spec, 0.1)
+
+
+EXPOSURE_AUTO, AUTO_WHITE_BALANCE, AUTO_GAIN = 0x009A0901, 0x0098090C, 0x00980912
+
+
+@pytest.mark.parametrize(
+    ("controls", "locked"),
+    [
+        ({EXPOSURE_AUTO: 1, AUTO_WHITE_BALANCE: 0}, True),
+        ({EXPOSURE_AUTO: 1, AUTO_WHITE_BALANCE: 0, AUTO_GAIN: 0}, True),
+        ({EXPOSURE_AUTO: 3, AUTO_WHITE_BALANCE: 0}, False),
+        ({EXPOSURE_AUTO: 1, AUTO_WHITE_BALANCE: 1}, False),
+        ({EXPOSURE_AUTO: 1, AUTO_WHITE_BALANCE: 0, AUTO_GAIN: 1}, False),
+        ({EXPOSURE_AUTO: 1}, False),  # it cannot say
+        ({}, False),
+    ],
+)
+def test_it_is_known_to_be_locked_where_the_driver_says_so(
+    controls: dict[int, int], locked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ioctl(device: int, request: int, answer: bytearray) -> int:
+        assert request == 0xC008561B  # VIDIOC_G_CTRL
+        asked, _ = struct.unpack("Ii", answer)
+        if asked not in controls:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        answer[:] = struct.pack("Ii", asked, controls[asked])
+        return 0
+
+    monkeypatch.setattr("fcntl.ioctl", ioctl)
+    device = tmp_path / "video0"
+    assert not V4L2Camera(str(device), 0.1).is_locked()  # no such device
+    device.touch()
+    assert V4L2Camera(str(device), 0.1).is_locked() is locked

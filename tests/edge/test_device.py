@@ -13,6 +13,7 @@ from edge.device import Device, State
 from edge.pipeline import LiveLine, SeenCell, SeenFrame
 from edge.store import Store, StoreCounts
 from edge.tracker import TrackedCell
+from hematovision.blank_field import BlankField
 from hematovision.classifier import Classifier
 from hematovision.errors import SettingError, StoreError
 from hematovision.finder import CellRegion
@@ -273,6 +274,37 @@ def test_a_session_is_gone_on_with_where_all_is_as_it_was_also_one_named_by_hand
     assert not later(Settings(session=SessionSettings(sample="S2"))).can_continue(left_open, None)
     assert not later(Settings(camera=CameraSettings(blank="other.png"))).can_continue(left_open, None)
     assert not later(Settings(), um_per_pixel=0.1).can_continue(left_open, None)
+
+
+def test_a_learnt_blank_field_is_taken_up_with_the_next_session_which_records_its_hash(
+    device: Device, store: Store, classifier: Classifier
+) -> None:
+    blank = BlankField(np.full((12, 16, 3), 50000, np.uint16), "the learnt blank field", (64, 48))
+    frame = Frame.now(IMAGE, 0, UM_PER_PIXEL, "a camera")
+    line = device._line
+
+    def divided_by() -> BlankField | None:
+        result = line.see(frame)
+        assert isinstance(result, SeenFrame)
+        return result.field.blank
+
+    before = device.start_session("S1", "", None)
+    device.offer_blank(blank)
+    assert divided_by() is None
+    assert before.settings["blank_sha256"] is None
+    session = device.start_session("S2", "", None)
+    assert divided_by() is blank
+    assert session.settings["blank_sha256"] == blank.sha256()
+    with store.read() as reader:
+        kept = reader.session(session.id)
+    assert kept is not None
+    assert kept.settings["blank_sha256"] == blank.sha256()
+    assert device.status().said == ("From now on frames are divided by the learnt blank field.",)
+    # A new process has not learnt it: the session goes on, and says so.
+    later = Device(Settings(), classifier.model, store, LiveLine(classifier), "a camera", UM_PER_PIXEL)
+    assert later.can_continue(session, None)
+    later.continue_session(session)
+    assert "without the blank field that it was begun with" in later.status().said[0]
 
 
 def test_a_session_that_the_store_cannot_go_on_with_yet_is_gone_on_with_later(

@@ -276,7 +276,11 @@ def thick_place(picture: np.ndarray) -> None:
     picture[300:750, 100:600] = (picture[300:750, 100:600] * RED_CELL**2).astype(np.uint8)
 
 
-TOUCHES = [scale_bar, coloured_text, pointer, dirt, grey_surround, thick_place]
+def covered_corner(picture: np.ndarray) -> None:
+    picture[:480, 850:] = (picture[:480, 850:].max(axis=(0, 1)) * RED_CELL).astype(np.uint8)
+
+
+TOUCHES = [covered_corner, scale_bar, coloured_text, pointer, dirt, grey_surround, thick_place]
 
 
 @pytest.mark.parametrize("touch", TOUCHES)
