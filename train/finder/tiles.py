@@ -20,6 +20,8 @@ HEAT_SIGMA_UM = 2.5
 KNOWN_MARGIN_UM = 2.0
 #: Cells cut by the border are often not boxed: so near to it, nothing that is not boxed is background.
 UNSURE_BORDER_UM = 5.0
+#: Around a leukocyte that only an eye saw, so far from its middle nothing is known to be background.
+UNBOXED_RADIUS_UM = 8.0
 
 _SCALE_SPREAD = 0.16  # sigma of the logarithm: wrong µm per pixel, and cells of another size
 _NEAR_CELL_CHANCE = 0.7
@@ -60,6 +62,10 @@ def read_training_field(field: BoxedField) -> TrainingField:
         border = round(UNSURE_BORDER_UM / FINDER_UM_PER_PIXEL)
         known[:border] = known[-border:] = 0
         known[:, :border] = known[:, -border:] = 0
+    # Neither a cell to learn nor background: it may be cut, smudged or doubtful.
+    radius = round(UNBOXED_RADIUS_UM / FINDER_UM_PER_PIXEL)
+    for x, y in np.array(field.others or (), np.float32).reshape(-1, 2) * shrink:
+        cv2.circle(known, (round(float(x)), round(float(y))), radius, 0, -1)
     margin = KNOWN_MARGIN_UM / FINDER_UM_PER_PIXEL
     for box in (*field.cells, *field.decoys):
         left, top = np.array([box.x, box.y]) * shrink - margin

@@ -52,6 +52,13 @@ def test_beyond_a_partly_boxed_cell_nothing_counts(boxed: BoxedField) -> None:
     assert not any(others)
 
 
+def test_what_only_an_eye_saw_is_neither_a_cell_nor_background(boxed: BoxedField) -> None:
+    field = read_training_field(dataclasses.replace(boxed, cells=(), decoys=(), others=((80.0, 60.0),)))
+    assert len(field.centers) == 0
+    assert not field.known[60, 80] and not field.known[60, 94]
+    assert field.known[60, 98]
+
+
 def test_at_the_border_only_boxed_cells_count(boxed: BoxedField) -> None:
     cut = BoxedCell(0, 70, 8, 20, "leukocyte")
     known = read_training_field(dataclasses.replace(boxed, cells=(cut,), decoys=())).known > 0
