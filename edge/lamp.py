@@ -19,6 +19,7 @@ from hematovision.optics import Field, LampDrift, lamp_drift
 _LIMITS = np.array((0.10, 0.08, 0.08, 0.08, 0.05))
 # Fields whose median is taken: cells are in the way at other places in each. Odd: never half old, half new.
 _WINDOW = 21
+_MIN_FIELDS = 5  # cells that lie where the light is steep mislead one or two
 
 
 class LampWatch:
@@ -36,6 +37,8 @@ class LampWatch:
         if field.blank is None:
             return None
         self._recent.append(field.light)
+        if len(self._recent) < _MIN_FIELDS:
+            return None
         drift = lamp_drift(self._recent)
         now = np.array((drift.brightness, *drift.colour, drift.unevenness)) / _LIMITS
         if np.abs(now).max() <= 0.5:  # not at 1: light just at a limit would be told of again and again

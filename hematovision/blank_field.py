@@ -19,6 +19,8 @@ EVEN_LEVEL = 200.0
 #: What a level of 8 bits is recorded as: 255 is the largest number of 16 bits.
 STEPS = 257
 
+_PLACES = 16  # along a side of a part, at which levels are taken from coarser ones
+
 
 @dataclass(frozen=True, eq=False)
 class BlankField:
@@ -69,12 +71,16 @@ class BlankField:
         """Levels of a part of the frame, from those that are coarser."""
         assert self.enlarged is not None
         rows, columns = self.levels.shape[:2]
+        # At some places first, and from there to all pixels: many times faster than at all at once.
         across, down = columns / self.enlarged[0], rows / self.enlarged[1]
-        # Middles of pixels: where the middle of the part's first pixel lies among the coarse ones.
+        step_x, step_y = across * width / _PLACES, down * height / _PLACES
         to_coarse = np.array(
-            [[across, 0, (left + 0.5) * across - 0.5], [0, down, (top + 0.5) * down - 0.5]], np.float64
+            [
+                [step_x, 0, left * across + step_x / 2 - 0.5],
+                [0, step_y, top * down + step_y / 2 - 0.5],
+            ]
         )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(
-            self.levels, to_coarse, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-        )
+        size = _PLACES, _PLACES
+        places = cv2.warpAffine(self.levels, to_coarse, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.resize(places, (width, height), interpolation=cv2.INTER_LINEAR)

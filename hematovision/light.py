@@ -216,7 +216,7 @@ def _surface(
         glass &= _lowest(residual - detail) > -_BELOW_LIGHT
     size = columns * _FINE, rows * _FINE
     fine = cv2.resize(detail, size, interpolation=cv2.INTER_CUBIC)
-    fine += (_terms(*size) @ coefficients).reshape(fine.shape)
+    fine += (quadratic_terms(*size) @ coefficients).reshape(fine.shape)
     return np.minimum(cv2.exp(fine), _MAX_LEVEL)
 
 
@@ -240,7 +240,7 @@ def _quadratic_fit(
     Where a channel clips and the fit is brighter, nothing is known to differ.
     """
     rows, columns = counted.shape
-    terms = _terms(columns, rows)
+    terms = quadratic_terms(columns, rows)
     weighted = terms.T * counted.reshape(-1).astype(np.float32)
     # The little ridge is for too few tiles.
     solved = np.linalg.solve(weighted @ terms + _RIDGE, weighted @ logs.reshape(-1, 3))
@@ -267,7 +267,7 @@ def _lowest(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=8)
-def _terms(columns: int, rows: int) -> NDArray[np.float32]:
+def quadratic_terms(columns: int, rows: int) -> NDArray[np.float32]:
     """1, x, y, x², xy and y² in the middle of each of so many tiles: (tiles, 6)."""
     x, y = np.meshgrid(*(frame_position(np.arange(side, dtype=np.float32), side) for side in (columns, rows)))
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hematovision.blank_field import EVEN_LEVEL, BlankField
 from hematovision.errors import ImageError, SettingError
 from hematovision.images import RGBImage
-from hematovision.light import Light, measure_light
+from hematovision.light import Light, measure_light, quadratic_terms
 
 #: Scale at which a field's light is measured and its cells are found: a nucleus is 12 to 25 pixels wide.
 WORKING_UM_PER_PIXEL = 0.5
@@ -132,7 +132,10 @@ def lamp_drift(lights: Sequence[Light]) -> LampDrift:
         lights: of one field or several; the median over them is taken, as cells mislead a single one.
     """
     typical = np.median([light.over(_DRIFT_GRID, _DRIFT_GRID) for light in lights], axis=0)
-    ratio = typical / np.float32(EVEN_LEVEL)
+    # A lamp drifts smoothly; what is not smooth is what cells have left.
+    logs = np.log(typical / np.float32(EVEN_LEVEL)).reshape(-1, 3)
+    terms = quadratic_terms(_DRIFT_GRID, _DRIFT_GRID)
+    ratio = np.exp(terms @ np.linalg.lstsq(terms, logs, rcond=None)[0]).reshape(typical.shape)
     channels = ratio.mean(axis=(0, 1))
     brightness = float(np.exp(np.log(channels).mean()))
     red, green, blue = (channels / brightness - 1).tolist()

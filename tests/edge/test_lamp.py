@@ -161,3 +161,9 @@ def test_a_blank_field_that_is_refused_is_said_with_the_reason() -> None:
     told = [watch.see(frame, camera) for frame in changing]
     assert told[-1] == (None, "no blank field was learnt from 30 places: the light changed meanwhile")
     assert len(learnt(watch, ROW, camera)) == 1  # and is tried again
+
+
+def test_a_few_fields_at_the_beginning_are_not_gone_by() -> None:
+    watch = LampWatch()
+    assert lines(watch, field(slope=0.2), times=2) == []
+    assert lines(watch, field()) == []
