@@ -10,14 +10,24 @@ from rich.console import Console
 from benchmarks.finder.finders import BASELINE, FINDER, open_finder
 from benchmarks.finder.measure import FieldResult, measure_finders, summarise
 from benchmarks.finder.robustness import OverlaidField, measure_overlays, summarise_overlays
-from benchmarks.finder.tables import TOGETHER, false_table, found_table, overlays_table, recall_table, to_json
+from benchmarks.finder.tables import (
+    FORMAT_VERSION,
+    TOGETHER,
+    false_table,
+    found_table,
+    overlays_table,
+    recall_table,
+    to_json,
+)
 from benchmarks.finder.threshold_rule import find_by_threshold
 from benchmarks.finder.timing import make_mosaics, measure_memory, one_core, time_finders
 from benchmarks.real_fields import FIELD_SIZE, FIELD_UM_PER_PIXEL
 from benchmarks.text_table import widen_if_piped
+from hematovision import __version__
 from hematovision.classifier import Classifier, default_model_path
 from hematovision.errors import DataSetError, SettingError
-from hematovision.model_file import read_model_file
+from hematovision.finder import default_finder_path
+from hematovision.model_file import read_finder_file, read_model_file
 from hematovision.terminal.progress import Progress
 from train.console import check_places, write_json
 from train.finder.boxed_fields import BoxedField, laboratories_of, read_boxed_fields
@@ -66,7 +76,8 @@ def finder(
     if aside and both:
         raise SettingError("--aside and --all exclude each other; give one of them")
     check_places(json_file)
-    fields = _fields(data or (_default_collection(),), aside, both)
+    sources = data or (_default_collection(),)
+    fields = _fields(sources, aside, both)
     classifier = Classifier(read_model_file(default_model_path()), threads=1)
     finders = {FINDER: open_finder(finder_file), BASELINE: find_by_threshold}
     with Progress() as progress, one_core():
@@ -118,7 +129,15 @@ def finder(
         soft_wrap=True,
     )
     if json_file is not None:
-        write_json(json_file, to_json(results, overlaid, timing, memory))
+        content = {
+            "format_version": FORMAT_VERSION,
+            "hematovision": __version__,
+            "data": list(sources),
+            "side": "aside" if aside else "all" if both else "learnt",
+            "finder_sha256": read_finder_file(finder_file or default_finder_path()).model_hash,
+            **to_json(results, overlaid, timing, memory),
+        }
+        write_json(json_file, content)
 
 
 def _default_collection() -> str:

@@ -41,8 +41,12 @@ class Overlay:
 
     def over(self, image: RGBImage) -> RGBImage:
         """Return the field with it."""
-        share = self.opacity[..., None]
-        return np.clip(np.rint(image * (1 - share) + self.color * share), 0, 255).astype(np.uint8)
+        covered = image.copy()
+        there = self.opacity > 0  # most of a field is as it was
+        share = self.opacity[there][:, None]
+        mixed = image[there] * (1 - share) + self.color[there] * share
+        covered[there] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+        return covered
 
 
 def draw_overlay(kind: str, image: RGBImage, um_per_pixel: float, rng: np.random.Generator) -> Overlay:
@@ -150,7 +154,7 @@ def _pointer(image: RGBImage, um_per_pixel: float, rng: np.random.Generator) -> 
     if rng.random() < 0.6:
         opacity = cv2.GaussianBlur(opacity, (0, 0), rng.uniform(0.3, 2) / um_per_pixel)
     level = rng.uniform(0, 50) if rng.random() < 0.8 else rng.uniform(200, 255)
-    return Overlay(np.full(image.shape, level, np.float32), opacity)
+    return Overlay(np.broadcast_to(np.float32(level), image.shape), opacity)
 
 
 def _surround(image: RGBImage, um_per_pixel: float, rng: np.random.Generator) -> Overlay:
@@ -185,7 +189,7 @@ def _border(image: RGBImage, um_per_pixel: float, rng: np.random.Generator) -> O
         else:
             opacity[across] = 1
     level = float(rng.choice([0, 0, 20, 90, 255]))
-    return Overlay(np.full(image.shape, level, np.float32), opacity)
+    return Overlay(np.broadcast_to(np.float32(level), image.shape), opacity)
 
 
 def _canvas(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:

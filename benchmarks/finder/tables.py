@@ -123,10 +123,9 @@ def to_json(
     timing: Mapping[str, FinderTiming],
     memory_mib: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return all figures as JSON; one that cannot be computed is null."""
+    """Return all figures as ``report.schema.json`` has them; one that cannot be computed is null."""
     return without_nan(
         {
-            "format_version": FORMAT_VERSION,
             "laboratories": {
                 laboratory: {name: dataclasses.asdict(result) for name, result in by_finder.items()}
                 for laboratory, by_finder in results.items()

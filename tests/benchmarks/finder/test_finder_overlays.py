@@ -1,12 +1,14 @@
 """What overlays cost a finder, cell by cell; what they hide counts neither way."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 
 from benchmarks.finder import command
 from benchmarks.finder.measure import look_at
@@ -104,12 +106,17 @@ def test_every_kind_is_laid_over_every_field(tmp_path: Path) -> None:
     assert lost.recall_lost.value == pytest.approx(3 / lost.cells)
 
 
-def test_the_command_shows_what_overlays_cost(laboratories: list[str], tmp_path: Path) -> None:
+def test_the_command_shows_what_overlays_cost_and_writes_what_the_schema_says(
+    laboratories: list[str], tmp_path: Path
+) -> None:
     file = tmp_path / "out.json"
     arguments = [laboratories[0], "--overlays", "--repetitions", "1", "--json", str(file)]
     result = CliRunner().invoke(command.finder, arguments, catch_exceptions=False)
     assert "what overlays cost" in result.output
-    overlays = json.loads(file.read_text())["overlays"]["north"]
+    content = json.loads(file.read_text())
+    schema = json.loads(files("benchmarks.finder").joinpath("report.schema.json").read_text())
+    Draft202012Validator(schema).validate(content)
+    overlays = content["overlays"]["north"]
     assert set(overlays) == {"finder", "baseline"}
     assert set(overlays["finder"]) == set(KINDS)
     assert all(one["fields"] == 4 and one["cells"] <= 12 for one in overlays["baseline"].values())
