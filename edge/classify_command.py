@@ -25,12 +25,14 @@ from edge.command_options import (
     scale_of,
     scale_option,
 )
+from edge.field_watch import FieldCondition, FieldWatch
 from edge.lamp import LampWatch
 from edge.output import CellTable, CsvRows, JsonLines, Output
-from edge.scale import ScaleWatch
 from edge.stills import name_frames
 from hematovision.errors import CameraError, ImageError
 from hematovision.finder import load_finder
+from hematovision.images import shown_path
+from hematovision.plausibility import FieldState
 from hematovision.runtime import AUTO, default_threads
 from hematovision.terminal.interrupts import finishing_what_is_begun, up_to
 from hematovision.terminal.progress import Progress
@@ -81,7 +83,7 @@ def classify(
     classifier = load_classifier(model, runtime, default_threads(), default_threads())
     looking = load_finder(finder, runtime or AUTO)
     scale = scale_of(um_per_pixel, [_camera_of(path, NO_SCALE) for path in paths if path not in refused])
-    watch, lamp = ScaleWatch(scale), LampWatch()
+    watch, lamp, told = FieldWatch(scale), LampWatch(), _Told()
     looked_at = cells = failed = 0
 
     def fail(image: str, frame: int | None, error: str) -> None:
@@ -108,7 +110,9 @@ def classify(
             try:
                 with camera:
                     notice(remark := camera.remark)
-                    for result in up_to(interrupted, name_frames(camera, looking, classifier, single, empty)):
+                    for result in up_to(
+                        interrupted, name_frames(camera, looking, classifier, single, empty, watch)
+                    ):
                         progress.at("Classifying", looked_at + failed + 1, expected)
                         if isinstance(result, LostFrame):
                             fail(result.source, _number(camera, result), result.error)
@@ -117,7 +121,8 @@ def classify(
                         cells += len(result.cells)
                         source, number = result.frame.source, _number(camera, result.frame)
                         output.field(source, number, result)
-                        notice(watch.see(result.frame, camera))
+                        notice(watch.scale_line)
+                        told.see(source, result.condition)
                         notice(lamp.see(result.field))
                         if copies is not None:
                             try:
@@ -136,6 +141,25 @@ def classify(
         raise KeyboardInterrupt
     if failed:
         raise SystemExit(1)
+
+
+class _Told:
+    """Says what is odd about images: where the one before was not, and that some are empty once."""
+
+    def __init__(self) -> None:
+        self._before: set[str] = set()
+        self._empty = False
+
+    def see(self, source: str, condition: FieldCondition) -> None:
+        lines = {line.partition(":")[0]: line for line in condition.notes}
+        if condition.state is FieldState.NOT_MONOLAYER:
+            lines["not the monolayer"] = f"not the monolayer: {condition.line}"
+        if condition.state is FieldState.EMPTY and not self._empty:
+            self._empty = True
+            notice(f"{shown_path(source)}: no cells: {condition.line} (said once)")
+        for kind in lines.keys() - self._before:
+            notice(f"{shown_path(source)}: {lines[kind]}")
+        self._before = set(lines)
 
 
 def _look_for(paths: Sequence[str]) -> tuple[dict[str, str], int | None]:

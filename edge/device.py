@@ -11,6 +11,7 @@ from time import monotonic
 from edge.cameras import LostFrame
 from edge.config import Settings
 from edge.device_status import DeviceStatus, PublisherStatus, State
+from edge.field_watch import PLAIN_SMEAR, FieldCondition
 from edge.pipeline import Line, Pipeline, SeenFrame
 from edge.store import NewSession, Session, Store, StoreCounts
 from edge.tally import Tally
@@ -18,6 +19,7 @@ from edge.tracker import TrackedCell
 from hematovision.blank_field import BlankField
 from hematovision.errors import SettingError, StoreError
 from hematovision.model_file import Manifest, ModelFile
+from hematovision.plausibility import FieldState
 
 __all__ = ["Device", "DeviceStatus", "PublisherStatus", "State"]
 
@@ -139,6 +141,8 @@ class Device:
                 messages=None if self._publisher is None else self._publisher(),
                 notes=self._notes(stored),
                 said=tuple(self._said.values()),
+                unfamiliar=tally.unfamiliar,
+                condition=PLAIN_SMEAR if latest is None else latest.condition,
             )
 
     def wait_frame(self, after: int, limit_s: float) -> tuple[int, SeenFrame] | None:
@@ -407,6 +411,7 @@ class Device:
         counting = self._counting.get(result.slide)
         if counting is not None:
             result = self._count(counting, result)
+        self._tell_condition(result.condition, counting)
         with self._changed:
             for slide in [slide for slide in self._counting if slide < result.slide]:
                 del self._counting[slide]  # the line is done with it
@@ -418,6 +423,21 @@ class Device:
             self._changed.notify_all()
         if counting is not None and counting is self._open and counting.tally.target_reached:
             self._end_at_target(counting)
+
+    def _tell_condition(self, condition: FieldCondition, counting: _Counting | None) -> None:
+        """Say what has changed under the microscope, and in how familiar the cells are."""
+        state = "" if condition.state is FieldState.SMEAR else f"{condition.state}: {condition.line}"
+        lines = {
+            "field": state,
+            "view": "; ".join(condition.notes),
+            "confirm": condition.unconfirmed,
+            "stain": None if counting is None else counting.tally.unfamiliar,
+        }
+        for kind, line in lines.items():
+            if not line:
+                self.unsay(kind)
+            elif self._said.get(kind, "").partition(":")[0] != line.partition(":")[0]:
+                self.say(kind, line)  # not again for every figure in it
 
     def _count(self, counting: _Counting, result: SeenFrame) -> SeenFrame:
         """Count what is new with a frame; return the frame without what goes beyond the target."""

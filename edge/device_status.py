@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from edge.differential import Differential
+from edge.field_watch import PLAIN_SMEAR, FieldCondition
 from edge.store import Session, StoreCounts
 
 
@@ -48,7 +49,8 @@ class DeviceStatus:
     ``frame_age_s``: since the last frame was taken. ``focus``: sharpness of the last frame as a share of the
     best so far. ``session``: the one that cells are counted into; its ``differential`` holds also cells that
     are not on disk yet. ``messages``: None where none are sent. ``notes``: what is to be said beside the
-    count, a line each; ``said``: the latest word on scale, lamp, store and so on.
+    count, a line each; ``said``: the latest word on scale, lamp, store and so on. ``condition``: what
+    lies under the microscope; ``unfamiliar``: that far more cells than usual are of no class.
     """
 
     started_at: datetime
@@ -74,3 +76,5 @@ class DeviceStatus:
     messages: PublisherStatus | None
     notes: tuple[str, ...]
     said: tuple[str, ...]
+    condition: FieldCondition = PLAIN_SMEAR
+    unfamiliar: str | None = None

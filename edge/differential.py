@@ -11,6 +11,10 @@ CONFIDENCE = 0.95
 #: How many cells given a class a differential is made of: 100 by habit, 200 by one reader and 400 by two
 #: where a method is judged (CLSI H20-A2, 2007).
 TARGETS = (100, 200, 400)
+#: Fewer cells say too little of how familiar they are.
+MIN_UNFAMILIAR = 20
+#: Per cent of the development cells that the decline threshold leaves unclassified (`train.confidence`).
+UNCLASSIFIED_BY_CHOICE = 5.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,28 @@ def beyond_reference(seen: Share, reference_percent: tuple[float, float]) -> str
     if seen.low > high:
         return "high"
     return "low" if seen.high < low else None
+
+
+def unfamiliar(seen: Differential, accuracy: Mapping[str, Any]) -> str | None:
+    """Return a warning where far more cells are of no class than on the cells that the model was measured on.
+
+    That is so once `MIN_UNFAMILIAR` cells are counted and the lower 95 % limit of the unclassified share is
+    above twice the largest share of a set that the manifest records; where it records none, above twice what
+    the decline threshold leaves of the cells that it is chosen on.
+
+    Args:
+        seen: what was counted.
+        accuracy: the manifest's, as for `classifier_error`.
+    """
+    if seen.total < MIN_UNFAMILIAR:
+        return None
+    usual = [100 * (1 - one["coverage"]) for one in accuracy.get("sets", ()) if "coverage" in one]
+    if seen.unclassified_share.low <= 2 * max(usual, default=UNCLASSIFIED_BY_CHOICE):
+        return None
+    return (
+        "many cells of no class that the model knows, or a stain unlike those it learnt: look at them "
+        f"({seen.unclassified} of {seen.total} are unclassified)"
+    )
 
 
 def classifier_error(accuracy: Mapping[str, Any]) -> str:

@@ -100,6 +100,11 @@ def problems(status: DeviceStatus, health: Health) -> list[str]:
 def warnings(status: DeviceStatus, health: Health) -> list[str]:
     """What will or may go wrong while the device still works, a sentence each."""
     found = []
+    if status.condition.line:
+        found.append(f"{status.condition.state.capitalize()}: {status.condition.line}.")
+    found += [
+        f"{note[0].upper()}{note[1:]}." for note in (*status.condition.notes, status.unfamiliar) if note
+    ]
     if status.store.not_stored:
         found.append(f"Cells that could not be stored: {status.store.not_stored}.")
     if status.store.warning is not None:

@@ -9,6 +9,10 @@ Below the setting ``mqtt.topic`` and the name of the device:
 - ``health``: what the camera and the machine are doing; retained;
 - ``status``: ``online`` or ``offline``; retained.
 
+Differential and health say with ``field`` what lies under the microscope (``smear``, ``no cells``,
+``not the monolayer``, ``check the microscope``), with ``field_counts`` whether its cells count, and with
+``field_notes`` why, and what else is to be said of it.
+
 All but the last are JSON objects with an ``id``: a message that comes twice has the same one both times.
 Times are UTC in ISO 8601. Who counts is never sent; the name of the sample is, with the differential.
 """
@@ -130,6 +134,7 @@ def differential_message(topics: Topics, status: DeviceStatus, session: Session 
             "open": status.session is not None,
             "target": None if session is None else session.target,
             "target_reached": status.target_reached,
+            **_condition(status),
             "cells": counted.total,
             "named": counted.named,
             "classes": {name: _share(counted.share(name)) for name in CLASS_NAMES},
@@ -153,6 +158,7 @@ def health_message(topics: Topics, status: DeviceStatus, health: Health, version
             "state": status.state,
             "since": _iso(status.since),
             "reason": status.reason,
+            **_condition(status),
             "problems": problems(status, health),
             "warnings": warnings(status, health),
             "camera": status.camera,
@@ -172,6 +178,13 @@ def health_message(topics: Topics, status: DeviceStatus, health: Health, version
         },
         retain=True,
     )
+
+
+def _condition(status: DeviceStatus) -> dict[str, Any]:
+    """What lies under the microscope, whether its cells count, and what is to be said of it."""
+    seen = status.condition
+    notes = [seen.line, *seen.notes, status.unfamiliar]
+    return {"field": seen.state, "field_counts": seen.counts, "field_notes": [note for note in notes if note]}
 
 
 def _message(topic: str, content: Mapping[str, Any], retain: bool) -> Message:

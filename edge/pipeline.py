@@ -1,9 +1,10 @@
 """A run: frames from a camera through a line that counts cells, on threads of their own."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cameras import Camera, Frame, LostFrame
+from edge.field_watch import PLAIN_SMEAR, FieldCondition, FieldWatch
 from edge.threads import STOP_LIMIT_S, Closed, Handover, Worker
 from edge.timing import StepTimes
 from edge.tracker import Place, Skipped, TrackedCell, Tracker
@@ -26,6 +28,8 @@ from hematovision.runtime import default_threads
 
 # Frames waiting between two threads: enough to even out a slow one, few enough to stay current.
 _AHEAD = 2
+# What was looked at is reckoned in squares of this side.
+_SQUARE_UM = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class SeenFrame:
     what is counted now, this frame having given the last look that was needed. ``focus``: its sharpness as a
     share of the best that this slide has shown; None where it was not measured. ``slide``: number of the
     slide that it belongs to, from 1. ``place``: where on that it was taken; None where that is not known.
+    ``condition``: what lies under the microscope; in one that does not count no cell is counted.
+    ``scale_line``: what is newly to be said of the scale.
     """
 
     frame: Frame
@@ -64,10 +70,15 @@ class SeenFrame:
     focus: float | None = None
     slide: int = 1
     place: Place | None = None
+    condition: FieldCondition = PLAIN_SMEAR
+    scale_line: str | None = None
 
 
 class Line(ABC):
     """What the frames of a run go through, one after the other, in one thread."""
+
+    #: Whether each frame shows another place.
+    places_apart: bool
 
     def __init__(
         self, classifier: Classifier, blank: BlankField | None = None, finder: Finder | None = None
@@ -80,6 +91,7 @@ class Line(ABC):
         self._crop = classifier.model.manifest.crop
         self._blank = self._wanted_blank = blank
         self._said: list[str] = []
+        self._watch: FieldWatch | None = None
         self._slide = self._wanted_slide = 1
 
     def start_slide(self, blank: BlankField | None = None) -> int:
@@ -112,9 +124,18 @@ class Line(ABC):
                 field = measure_field(frame.image, frame.um_per_pixel, self._blank, frame.small)
         except ImageError as error:
             return LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
-        seen = self._count(frame, field)
+        with self.times.step("check"):
+            self._watch = self._watch or FieldWatch(frame.um_per_pixel)
+            condition, scale_line = self._watch.see(frame, field, self), self._watch.scale_line
+        seen = replace(
+            self._count(frame, field, condition.counts), condition=condition, scale_line=scale_line
+        )
         self._said = self._notes()
         return seen
+
+    def scale_doubt(self) -> str | None:
+        """A line where, to the end, nothing showed whether the scale is right."""
+        return None if self._watch is None else self._watch.end()
 
     def notes(self) -> list[str]:
         """What is to be said beside the count as of the last frame, a line each. Any thread may ask."""
@@ -125,8 +146,8 @@ class Line(ABC):
         """Begin another slide."""
 
     @abstractmethod
-    def _count(self, frame: Frame, field: Field) -> SeenFrame:
-        """Find, name and count the cells of a frame."""
+    def _count(self, frame: Frame, field: Field, counts: bool) -> SeenFrame:
+        """Find and name the cells of a frame, and count them where they count."""
 
     @abstractmethod
     def _notes(self) -> list[str]:
@@ -148,6 +169,8 @@ class Line(ABC):
 class LiveLine(Line):
     """Frames of a slide that is moved by and by: every cell counts once, however often it is in view."""
 
+    places_apart = False
+
     def __init__(
         self, classifier: Classifier, blank: BlankField | None = None, finder: Finder | None = None
     ) -> None:
@@ -158,8 +181,9 @@ class LiveLine(Line):
         manifest = self.classifier.model.manifest
         self.tracker = Tracker(manifest.crop.side_um, manifest.decline_below)
         self._counted: dict[int, tuple[int, Prediction]] = {}  # by the number of the track
+        self._squares: set[tuple[int, int, int]] = set()  # shown by frames that count
 
-    def _count(self, frame: Frame, field: Field) -> SeenFrame:
+    def _count(self, frame: Frame, field: Field, counts: bool) -> SeenFrame:
         step, tracker = self.times.step, self.tracker
         with step("track"):
             place = tracker.locate(frame, field)
@@ -174,6 +198,16 @@ class LiveLine(Line):
         looks = {
             tracks[index].number: prediction for index, prediction in zip(wanted, predictions, strict=True)
         }
+        if counts:
+            left, top, right, bottom = place.window_um
+            self._squares.update(
+                (place.position.area, column, row)
+                for column in range(math.ceil(left / _SQUARE_UM), int(right // _SQUARE_UM))
+                for row in range(math.ceil(top / _SQUARE_UM), int(bottom // _SQUARE_UM))
+            )
+        else:
+            # The looks are shown and forgotten: a cell is counted by what is seen of it while it counts.
+            wanted, predictions, crops = [], [], crops[:0]
         with step("track", more=True):
             counted = tracker.vote([tracks[index] for index in wanted], predictions, crops)
         newly = (tracks[index].number for index in wanted if tracks[index].counted)
@@ -196,6 +230,8 @@ class LiveLine(Line):
             f"Cells not counted: {figures.cut} seen only at a border, {figures.unconfirmed} not looked at "
             "often enough."
         )
+        if self._squares:
+            lines.append(f"Monolayer looked at: {len(self._squares) * (_SQUARE_UM / 1000) ** 2:.2f} mm².")
         if tracker.areas_note is not None:
             lines.append(tracker.areas_note)
         return lines
@@ -203,6 +239,8 @@ class LiveLine(Line):
 
 class StillLine(Line):
     """Frames that each show another place: every whole cell of each counts, by the one look that there is."""
+
+    places_apart = True
 
     def __init__(
         self, classifier: Classifier, blank: BlankField | None = None, finder: Finder | None = None
@@ -213,15 +251,16 @@ class StillLine(Line):
     def _forget(self) -> None:
         self._counted = self._cut = 0
 
-    def _count(self, frame: Frame, field: Field) -> SeenFrame:
+    def _count(self, frame: Frame, field: Field, counts: bool) -> SeenFrame:
         regions = self._find(field)
         crops, predictions = self._name(field, regions)
         cells, counted = [], []
         for region, crop, prediction in zip(regions, crops, predictions, strict=True):
             whole = not region.touches_border
-            self._counted, self._cut = self._counted + whole, self._cut + (not whole)
-            cells.append(SeenCell(region, self._counted if whole else None, prediction))
-            if whole:
+            counted_now = whole and counts
+            self._counted, self._cut = self._counted + counted_now, self._cut + (not whole)
+            cells.append(SeenCell(region, self._counted if counted_now else None, prediction))
+            if counted_now:
                 counted.append(
                     TrackedCell(
                         number=self._counted,

@@ -32,7 +32,6 @@ from edge.config import Settings, find_file, load_settings
 from edge.differential import TARGETS
 from edge.lamp import BlankWatch, LampWatch
 from edge.pipeline import Line, LiveLine, SeenFrame, StillLine, live_threads
-from edge.scale import ScaleWatch
 from edge.systemd import Notifier
 from hematovision.errors import HematoVisionError, SettingError
 from hematovision.finder import load_finder
@@ -158,7 +157,7 @@ def _count(settings: Settings, target: int | None, timing: bool) -> None:
         started(settings, classifier.model, line, camera, scale, target, tell, slow) as device,
         Progress(quiet=camera.live or console.is_terminal) as progress,
     ):
-        aside = _Aside(device, line, scale)
+        aside = _Aside(device, line)
         frames = count(1)
 
         def check(result: SeenFrame | LostFrame, source: Camera) -> None:
@@ -212,10 +211,10 @@ def _shown(device: "Device") -> Group:
 class _Aside:
     """What is looked at beside the count: scale, lamp, and frames that could not be used."""
 
-    def __init__(self, device: "Device", line: Line, um_per_pixel: float) -> None:
+    def __init__(self, device: "Device", line: Line) -> None:
         self._device = device
         self._line = line
-        self._scale, self._lamp = ScaleWatch(um_per_pixel), LampWatch()
+        self._lamp = LampWatch()
         self._blank = BlankWatch()
         self._losing = False
         self._say_lost_at = 0.0
@@ -236,7 +235,7 @@ class _Aside:
             self._losing = False
             self._device.unsay("frame")
         with self._line.times.step("check"):
-            said = self._scale.see(result.frame, camera), self._lamp.see(result.field)
+            said = result.scale_line, self._lamp.see(result.field)
             blank, learnt = self._blank.see(result, camera)
         if blank is not None:
             self._device.offer_blank(blank)
@@ -245,7 +244,7 @@ class _Aside:
                 self._device.say(kind, text)
 
     def end(self) -> None:
-        text = self._scale.end()
+        text = self._line.scale_doubt()
         if text is not None:
             self._device.say("scale", text)
 

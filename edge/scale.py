@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,16 @@ VIDEO_STEP = 25
 _SETTLED_STEP = 100
 # Frames whose red cells are pooled: at a handful in each, enough for a median that chance does not move.
 _WINDOW = 20
+# Frames measured in vain before that is noted while the batch goes on.
+_ENOUGH_TRIES = 5
+
+
+class Batch(Protocol):
+    """Frames that are looked at one after the other: a camera's, or what they go through."""
+
+    @property
+    def places_apart(self) -> bool:
+        """Whether each frame shows another place."""
 
 
 class ScaleWatch:
@@ -30,6 +41,9 @@ class ScaleWatch:
 
     It remembers the last `_WINDOW` frames measured, so that a change in the middle of a batch is noticed.
     """
+
+    #: How the red cells contradict the scale now; None from when they agree with it to half of what is borne.
+    contradiction: str | None = None
 
     def __init__(self, um_per_pixel: float) -> None:
         self._um_per_pixel = um_per_pixel
@@ -39,7 +53,7 @@ class ScaleWatch:
         self._checked = False
         self._doubt: str | None = None
 
-    def see(self, frame: Frame, camera: Camera) -> str | None:
+    def see(self, frame: Frame, camera: Batch) -> str | None:
         """A line for the user where red cells disagree by more than 15 %; once until they change again.
 
         Every image is measured; of a video or live camera every 25th frame, later every 100th.
@@ -61,11 +75,18 @@ class ScaleWatch:
             # Not at the first agreement: red cells just at the limit would be told of again and again.
             if abs(measured / self._um_per_pixel - 1) <= DISAGREEMENT / 2:
                 self._told = self._um_per_pixel
+                self.contradiction = None
             return None
+        self.contradiction = warning
         if abs(measured / self._told - 1) <= DISAGREEMENT:
             return None
         self._told = measured
         return f"{shown_path(frame.source)}: {warning}"
+
+    @property
+    def unconfirmed(self) -> str | None:
+        """A note where the red cells of several frames could not show whether the scale is right."""
+        return self.end() if len(self._recent) >= _ENOUGH_TRIES else None
 
     def end(self) -> str | None:
         """A line for the user where, to the end of the batch, nothing showed whether its scale is right."""
@@ -135,7 +156,7 @@ def sample_red_cells(
     return diameters
 
 
-def _step(camera: Camera) -> int:
+def _step(camera: Batch) -> int:
     return 1 if camera.places_apart else VIDEO_STEP
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from edge.cameras import Frame, LostFrame
-from edge.differential import Differential, Share, beyond_reference, classifier_error
+from edge.differential import Differential, Share, beyond_reference, classifier_error, unfamiliar
+from edge.field_watch import PLAIN_SMEAR
 from edge.misclassification import MIN_ORIGINALS, Misclassification
 from edge.pipeline import SeenFrame
 from edge.tracker import TrackedCell
-from hematovision.cell_classes import CELL_CLASSES, REFERENCE_SOURCE, UNCLASSIFIED
+from hematovision.cell_classes import CELL_CLASSES, REFERENCE_SOURCE, UNCLASSIFIED, CellClass
 from hematovision.images import shown_path
 from hematovision.model_file import Manifest
 
@@ -40,6 +41,8 @@ class Tally:
         self.target_reached: TargetReached | None = None
         self.surplus = 0
         self._first: Frame | None = None
+        self._condition = PLAIN_SMEAR
+        self._accuracy = manifest.accuracy
         self._error_note = classifier_error(manifest.accuracy)
         self._misclassification = Misclassification.of(manifest.accuracy)
 
@@ -49,6 +52,7 @@ class Tally:
             self.lost += 1
             return ()
         self._first = self._first or result.frame
+        self._condition = result.condition
         if result.skipped is None:
             self.looked_at += 1
         counted = result.counted[: self._wanted(result.counted)]
@@ -58,6 +62,11 @@ class Tally:
             seconds = result.frame.monotonic - self._first.monotonic
             self.target_reached = TargetReached(result.frame, seconds)
         return counted
+
+    @property
+    def unfamiliar(self) -> str | None:
+        """A warning where far more cells than usual are unclassified; see `edge.differential.unfamiliar`."""
+        return unfamiliar(self.differential, self._accuracy)
 
     def _wanted(self, cells: Sequence[TrackedCell]) -> int:
         """How many of these cells are counted until the target is met."""
@@ -83,8 +92,7 @@ class Tally:
         for one in CELL_CLASSES:
             share = self.differential.share(one.name)
             low, high = one.reference_percent
-            flag = beyond_reference(share, one.reference_percent) or ""
-            table.add_row(one.name, *share_row(share), f"{low:g}–{high:g}", flag)
+            table.add_row(one.name, *share_row(share), f"{low:g}–{high:g}", self._flag(share, one) or "")
         table.add_section()
         table.add_row(f"{UNCLASSIFIED}, of all", *share_row(self.differential.unclassified_share))
         return table
@@ -96,11 +104,22 @@ class Tally:
             f"Cells: {self.differential.named} given a class (the percentages are of these), "
             f"{self.differential.unclassified} unclassified.",
             *self._about_target(),
+            *self._about_condition(),
             self._error_note,
             *self._about_misclassification(),
             f"Adults: reference intervals ({REFERENCE_SOURCE}), of leukocytes with basophils; a laboratory's "
             "own come first. High or low is a class only where all of the 95 % limits lie outside.",
         ]
+
+    def _flag(self, share: Share, one: CellClass) -> str | None:
+        """``high`` or ``low``; nothing is, while what is under the microscope is in doubt."""
+        return beyond_reference(share, one.reference_percent) if self._condition.trusted else None
+
+    def _about_condition(self) -> list[str]:
+        lines = (
+            [f"{self._condition.state.capitalize()}: {self._condition.line}."] if self._condition.line else []
+        )
+        return lines + [f"{line[0].upper()}{line[1:]}." for line in (self.unfamiliar,) if line]
 
     def _about_target(self) -> list[str]:
         if self.target is None:
@@ -140,7 +159,7 @@ class Tally:
             f"{ranges}.{left_out}"
         ]
         for one, (low, high) in zip(CELL_CLASSES, behind, strict=True):
-            flag = beyond_reference(self.differential.share(one.name), one.reference_percent)
+            flag = self._flag(self.differential.share(one.name), one)
             if flag is not None:
                 within = low <= one.reference_percent[1] and high >= one.reference_percent[0]
                 could = "could" if within else "would not"

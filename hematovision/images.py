@@ -29,6 +29,8 @@ MAX_PIXELS = 50_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024
 #: A stained smear differs by far more than this between its channels; JPEG's rounding does not.
 GREY_TOLERANCE = 3
+# Of the light: a red cell takes ten times as much.
+_EVEN = 0.02
 
 # A progressive JPEG has ten or so. Each, of thirty bytes, takes as long to decode as the whole picture.
 _MAX_JPEG_SCANS = 100
@@ -94,7 +96,7 @@ def decode_image(
         pixels = _turned(decode_deep(data, tags, name), tags.orientation)
     else:
         pixels = _decode(data, name, max_pixels)
-    if is_grey(pixels) and not may_be_neutral:
+    if is_grey(pixels) and not (may_be_neutral or _is_even(pixels)):
         raise _no_colour(name)
     return np.ascontiguousarray(pixels)
 
@@ -254,6 +256,15 @@ def shrink(image: RGBImage, width: int) -> RGBImage:
         image = cv2.resize(image, (old_width // part, old_height // part), interpolation=cv2.INTER_AREA)
     size = width, max(1, round(old_height * width / old_width))
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def _is_even(pixels: RGBImage) -> bool:
+    """Whether a grey picture shows nothing at all, as glass does: no place differs from what is around it."""
+    green = shrink(pixels, 256)[..., 1].astype(np.float32)
+    around = cv2.blur(green, (25, 25))
+    return float(np.percentile(np.abs(cv2.GaussianBlur(green, (3, 3), 0) - around), 99.5)) < _EVEN * max(
+        float(np.median(green)), 1.0
+    )
 
 
 def is_grey(pixels: RGBImage) -> bool:

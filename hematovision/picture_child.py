@@ -28,6 +28,7 @@ from hematovision.finder import CellRegion, find_single, load_finder
 from hematovision.images import RGBImage, decode_image, shrink
 from hematovision.optics import measure_field
 from hematovision.own_pictures import refuse_own_picture
+from hematovision.plausibility import dark_object_note, look_at, why_no_monolayer, why_no_smear
 from hematovision.red_cells import measure_red_cells, measure_scale, scale_warning
 
 #: A field of 12 megapixels at 0.4 µm per pixel, where it is searched as it is, takes 3 s of a PC's time and
@@ -65,8 +66,9 @@ class FoundCells:
     """What was found in a picture of ``width`` and ``height`` pixels.
 
     ``found``: whether there was a nucleus, where a single cell was wanted. ``warning``: that the red cells
-    disagree with the scale given. ``shown``: the picture in small, (h, w, 3) uint8 RGB. ``crops``: one for
-    each region, (crop_px, crop_px, 3) uint8, cut by the child as they are taken.
+    disagree with the scale given, that it is too thick, or that something dark is in view. ``shown``: the
+    picture in small, (h, w, 3) uint8 RGB. ``crops``: one for each region, (crop_px, crop_px, 3) uint8, cut by
+    the child as they are taken.
     """
 
     width: int
@@ -183,6 +185,10 @@ def _found(data: bytes, wanted: Wanted) -> Iterator[bytes]:
                 f"{what}; fill in µm per pixel (um_per_pixel), as it was calibrated"
             ) from error
     field = measure_field(image, um_per_pixel)
+    seen = look_at(field)
+    if (refused := why_no_smear(seen)) is not None:
+        raise ImageError(f"{_NAME}: {refused}")
+    warnings = scale_warning(um_per_pixel, diameters), why_no_monolayer(seen), dark_object_note(seen)
     finder = load_finder()
     found = True
     if wanted.single:
@@ -197,7 +203,7 @@ def _found(data: bytes, wanted: Wanted) -> Iterator[bytes]:
             "width": width,
             "height": height,
             "um_per_pixel": float(um_per_pixel),
-            "warning": scale_warning(um_per_pixel, diameters),
+            "warning": "; ".join(filter(None, warnings)) or None,
             "regions": [asdict(region) for region in regions],
             "found": found,
             "shown": shown.shape[:2],

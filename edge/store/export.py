@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 JSON = dict[str, Any]
 
 _PAGE = 500
+# Kinds of events that say what was odd about what was counted; and how many events are gone through for them.
+_WARNING_KINDS = frozenset(("field", "view", "confirm", "stain", "scale", "lamp"))
+_MOST_EVENTS = 10_000
 _COLUMNS = (
     *("session", "sample", "operator", "cell", "number", "area", "x_um", "y_um", "label"),
     *(
@@ -41,7 +44,7 @@ _COLUMNS = (
         "looks",
         "focus",
     ),
-    *("first_seen", "confirmed_at", "model_hash", "unreadable"),
+    *("first_seen", "confirmed_at", "model_hash", "unreadable", "warnings"),
 )
 # A spreadsheet takes a text that begins so for a formula, and carries it out (CWE-1236). Where lists are
 # separated by semicolons, so does what stands behind one.
@@ -73,6 +76,7 @@ def csv_text(reader: Reader, session_id: int) -> Iterator[str]:
     """
     session = reader.session(session_id)
     corrections = _last_corrections(reader, session_id)
+    warnings = _no_formula(" | ".join(one["text"] for one in _warnings(reader, session_id)))
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -99,6 +103,7 @@ def csv_text(reader: Reader, session_id: int) -> Iterator[str]:
             "confirmed_at": _time(cell.confirmed_at),
             "model_hash": cell.model_hash,
             "unreadable": " ".join(cell.unreadable),
+            "warnings": warnings,
         }
         writer.writerow(row)
         yield _taken(text)
@@ -142,7 +147,17 @@ def session_record(reader: Reader, session_id: int) -> JSON:
             "classified": _differential_record(classified),
             "corrected": _differential_record(corrected),
         },
+        "warnings": _warnings(reader, session_id),
     }
+
+
+def _warnings(reader: Reader, session_id: int) -> list[JSON]:
+    """What was said of slide, scale, light and stain while a session was open, each text once."""
+    found: dict[str, JSON] = {}
+    for event in reversed(reader.events(_MOST_EVENTS, session_id=session_id)):
+        if event.kind in _WARNING_KINDS:
+            found.setdefault(event.text, {"at": _time(event.at), "kind": event.kind, "text": event.text})
+    return list(found.values())
 
 
 def labelled_crops(reader: Reader, session_id: int) -> Iterator[tuple[str, bytes]]:

@@ -6,6 +6,7 @@ from edge.device import State
 from edge.differential import TARGETS
 from edge.web.auth import CSRF_HEADER, MAX_WHO
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
+from hematovision.plausibility import FieldState
 
 JSON = dict[str, Any]
 
@@ -127,6 +128,13 @@ _SCHEMAS: JSON = {
         cells_in_view=_COUNT,
         session=_or_null(_of("Session")),
         differential=_of("Differential"),
+        condition=_object(
+            state={"enum": [str(state) for state in FieldState]},
+            line=_TEXT,
+            notes=_TEXTS,
+            counts=_YES_OR_NO,
+            unfamiliar=_or_null(_TEXT),
+        ),
         target_reached=_YES_OR_NO,
         store=_object(
             pending=_COUNT,

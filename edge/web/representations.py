@@ -44,7 +44,14 @@ def of_status(status: DeviceStatus, manifest: Manifest) -> JSON:
         "focus": _rounded(status.focus, 3),
         "cells_in_view": status.cells_in_view,
         "session": None if status.session is None else of_session(status.session),
-        "differential": of_differential(status.differential, manifest.accuracy),
+        "differential": of_differential(status.differential, manifest.accuracy, status.condition.trusted),
+        "condition": {
+            "state": str(status.condition.state),
+            "line": status.condition.line,
+            "notes": list(status.condition.notes),
+            "counts": status.condition.counts,
+            "unfamiliar": status.unfamiliar,
+        },
         "target_reached": status.target_reached,
         "store": asdict(status.store),
         "messages": None if status.messages is None else asdict(status.messages),
@@ -53,12 +60,12 @@ def of_status(status: DeviceStatus, manifest: Manifest) -> JSON:
     }
 
 
-def of_differential(differential: Differential, accuracy: Mapping[str, Any]) -> JSON:
+def of_differential(differential: Differential, accuracy: Mapping[str, Any], trusted: bool = True) -> JSON:
     """Counts, shares with exact 95 % limits and the adults' reference intervals beside them.
 
     ``accuracy``: of the model that counted, as its manifest has it. ``misclassification`` of a class: lowest
     and highest share that its count could come from by those measured errors alone; None where they were not
-    measured, or nothing is counted.
+    measured, or nothing is counted. Where what was looked at is not ``trusted``, nothing is high or low.
     """
     measured = Misclassification.of(accuracy).behind(differential.counts)
     classes = []
@@ -69,7 +76,7 @@ def of_differential(differential: Differential, accuracy: Mapping[str, Any]) -> 
                 "name": one.name,
                 **_of_share(share),
                 "reference": list(one.reference_percent),
-                "beyond_reference": beyond_reference(share, one.reference_percent),
+                "beyond_reference": beyond_reference(share, one.reference_percent) if trusted else None,
                 "misclassification": None if measured is None else [round(x, 2) for x in measured[index]],
                 "loinc": one.loinc,
             }
