@@ -153,7 +153,7 @@ class _Told:
     def see(self, source: str, condition: FieldCondition) -> None:
         lines = {line.partition(":")[0]: line for line in condition.notes}
         if condition.state is FieldState.NOT_MONOLAYER:
-            lines["not the monolayer"] = f"not the monolayer: {condition.line}"
+            lines[condition.line.partition(":")[0]] = f"not the monolayer: {condition.line}"
         if condition.state is FieldState.EMPTY and not self._empty:
             self._empty = True
             notice(f"{shown_path(source)}: no cells: {condition.line} (said once)")

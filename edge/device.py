@@ -436,7 +436,7 @@ class Device:
         for kind, line in lines.items():
             if not line:
                 self.unsay(kind)
-            elif self._said.get(kind, "").partition(":")[0] != line.partition(":")[0]:
+            elif self._said.get(kind, "").split(":")[:2] != line.split(":")[:2]:
                 self.say(kind, line)  # not again for every figure in it
 
     def _count(self, counting: _Counting, result: SeenFrame) -> SeenFrame:

@@ -43,16 +43,20 @@ _MIN_STROKES, _MIN_STROKE_SHARE, _MIN_INK = 0.01, 0.95, 0.01
 # No place of a smear is covered and even over this width: a red cell and its neighbours are 7.5 µm wide.
 _SMOOTH_UM = 15.0
 _MAX_UNEVEN = 0.04
-_MIN_SMOOTH = 0.15
+_MIN_SMOOTH = 0.5
 # Less than 0.05 % is less than one nucleus in a field of 100 µm.
 _MAX_EMPTY = 0.0005
-# Seven laboratories' densest fields are covered to 0.93.
+# Seven laboratories' densest fields are covered to 0.93; some cells lie apart in nearly all.
 _TOO_THICK = 0.95
+# At the feathered edge cells are spread flat and far apart. Fields of a blurred picture may seem flat too.
+_MIN_FLAT, _FLAT, _SPARSE = 8, 0.03, 0.2
+_CELL_UM2, _MIN_ROUNDNESS = (25.0, 90.0), 0.8
 _MIN_OBJECT, _MIN_OBJECT_UM2 = 0.002, 5.0
 # Weights of the differences in `_red_before_blue`, fitted to seven laboratories, and the limit, 1.35 times
 # the furthest that any of their fields goes.
 _HUE_WEIGHTS = (-1.7, 2.8, 2.5)
-_SWAPPED = -1.0
+_SWAPPED = -1.1
+_MIN_TWO_HUES = 0.1
 _SURROUNDINGS_UM = 20.0
 
 
@@ -78,6 +82,7 @@ class Appearance:
     ``strokes``: lines thinner than any nucleus; ``stroke_share``: of all that absorbs.
     ``ink``: of the frame itself, in which no line is blurred yet, what has less than half of the usual green.
     ``smooth``: covered and even over 15 µm; ``covered``: by anything that absorbs, holes filled.
+    ``single_cells``: how many whole, round ones lie apart; ``pallor``: how much paler their middle is.
     ``red_before_blue``, a number without unit: positive where the densest absorbs red rather than blue, as
     chromatin does, and the paler blue rather than red, as haemoglobin does.
     """
@@ -95,6 +100,8 @@ class Appearance:
     red_before_blue: float
     dark_object: float
     covered: float
+    single_cells: float
+    pallor: float
 
 
 def look_at(field: Field) -> Appearance:
@@ -124,6 +131,7 @@ def look_at(field: Field) -> Appearance:
     thick = cv2.morphologyEx(
         absorbs, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     )
+    pallors = _pallors(absorbs, green)
     strokes = int(absorbs.sum()) - int(thick.sum())
     return Appearance(
         stained=float(np.count_nonzero(stained & ~beside_grey)) / size,
@@ -139,6 +147,8 @@ def look_at(field: Field) -> Appearance:
         red_before_blue=_red_before_blue(density, view),
         dark_object=_large(((least > _DARK_GREY) & grey) | drawn) / size,
         covered=float(absorbs.sum()) / size,
+        single_cells=len(pallors),
+        pallor=float(np.median(pallors)) if pallors else 1.0,
     )
 
 
@@ -177,10 +187,15 @@ def why_no_smear(seen: Appearance) -> str | None:
 
 def why_no_monolayer(seen: Appearance) -> str | None:
     """Say why cells cannot be told apart or judged here, with a hint where to go; None in the monolayer."""
-    if seen.covered >= _TOO_THICK:
+    if seen.covered >= (_TOO_THICK if seen.single_cells < 1 else 1.0):
         return (
             f"too thick: cells cover {seen.covered:.0%} of the field and lie over each other; move towards "
             "the feathered end, to where red cells just touch"
+        )
+    if seen.single_cells >= _MIN_FLAT and seen.pallor < _FLAT and seen.covered < _SPARSE:
+        return (
+            "too thin, the feathered edge: red cells lie far apart and are flat, without a pale middle; move "
+            "towards the thicker end, to where red cells just touch"
         )
     return None
 
@@ -231,19 +246,47 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return filled
 
 
+def _pallors(absorbs: NDArray[np.uint8], green: NDArray[np.float32]) -> list[float]:
+    """How much paler the middle of each whole, round, single cell is than what surrounds it, as a share."""
+    outlines, _ = cv2.findContours(absorbs, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    height, width = absorbs.shape
+    found = []
+    for outline in outlines:
+        area = (cv2.contourArea(outline) + len(outline) / 2) * WORKING_UM_PER_PIXEL**2
+        if not _CELL_UM2[0] <= area <= _CELL_UM2[1]:
+            continue
+        left, top, across, down = cv2.boundingRect(outline)
+        if left == 0 or top == 0 or left + across == width or top + down == height:
+            continue
+        (x, y), radius = cv2.minEnclosingCircle(outline)
+        if cv2.contourArea(outline) < _MIN_ROUNDNESS * np.pi * radius**2:
+            continue
+        rows, columns = np.ogrid[top : top + down, left : left + across]
+        distance = np.hypot(columns - x, rows - y) / radius
+        cell = green[top : top + down, left : left + across]
+        ring = float(cell[(distance > 0.4) & (distance < 0.7)].mean())
+        found.append(1 - float(cell[distance < 0.3].mean()) / max(ring, 1e-3))
+    return found
+
+
 def _smooth(density: NDArray[np.float32], most: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where a field is covered and even in green over `_SMOOTH_UM`: (h, w) bool."""
+    """Where a field is covered and even in green over `_SMOOTH_UM`: (h, w) bool. Nowhere in a narrow one."""
     side = round(_SMOOTH_UM / WORKING_UM_PER_PIXEL) | 1
     green = density[..., 1]
     mean = cv2.blur(green, (side, side))
     spread = np.sqrt(cv2.max(cv2.blur(green * green, (side, side)) - mean * mean, 0.0))
     all_channels = cv2.max(cv2.blur(density, (side, side)).mean(axis=2), 0.05)
+    if min(most.shape) < 2 * side:
+        return np.zeros(most.shape, bool)
     even = spread < _MAX_UNEVEN * all_channels
     return even & (cv2.blur(most, (side, side)) > _ABSORBS)
 
 
 def _red_before_blue(density: NDArray[np.float32], view: NDArray[np.bool_]) -> float:
-    """See `Appearance`; changing red and blue changes its sign. 0 where there is too little to tell."""
+    """See `Appearance`; changing red and blue changes its sign. 0 where there is too little to tell.
+
+    So it is where no nucleus is in view: some stains' red cells are blue, and alone they say nothing.
+    """
     if min(density.shape[:2]) * WORKING_UM_PER_PIXEL >= 1.5 * _SURROUNDINGS_UM:
         density = density - _surroundings(density)
     red, green, blue = cv2.split(density)
@@ -259,6 +302,8 @@ def _red_before_blue(density: NDArray[np.float32], view: NDArray[np.bool_]) -> f
     low, high = np.percentile(difference[view], (0.5, 99.5))
     pale_hue = difference[pale].sum() / total[pale].sum()
     dense_hue = difference[dense].sum() / total[dense].sum()
+    if abs(dense_hue - pale_hue) < _MIN_TWO_HUES:
+        return 0.0
     return float(np.dot(_HUE_WEIGHTS, (pale_hue, dense_hue, high + low)))
 
 

@@ -36,7 +36,7 @@ def test_of_a_live_camera_that_loses_every_other_frame_one_is_said(
 ) -> None:
     heard: Any = Heard()
     line = LiveLine(classifier)
-    aside = _Aside(heard, line, UM_PER_PIXEL)
+    aside = _Aside(heard, line)
     camera = PhantomCamera(f"width=640,height=480,um_per_pixel=0.2{rate}", UM_PER_PIXEL)
     field = draw_field(5, 640, 480, UM_PER_PIXEL).image
     for number in range(0, 8, 2):
