@@ -427,6 +427,8 @@ class Device:
     def _tell_condition(self, condition: FieldCondition, counting: _Counting | None) -> None:
         """Say what has changed under the microscope, and in how familiar the cells are."""
         state = "" if condition.state is FieldState.SMEAR else f"{condition.state}: {condition.line}"
+        if not condition.trusted and not condition.refused:  # what is said of the scale has the figures
+            state = f"{condition.state}: the red cells contradict the scale"
         lines = {
             "field": state,
             "view": "; ".join(condition.notes),

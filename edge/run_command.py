@@ -236,7 +236,8 @@ class _Aside:
             self._device.unsay("frame")
         with self._line.times.step("check"):
             said = result.scale_line, self._lamp.see(result.field)
-            blank, learnt = self._blank.see(result, camera)
+            trusted = result.condition.trusted
+            blank, learnt = self._blank.see(result, camera) if trusted else (None, None)
         if blank is not None:
             self._device.offer_blank(blank)
         for kind, text in zip(("scale", "lamp", "blank"), (*said, learnt), strict=True):
