@@ -29,8 +29,9 @@ MAX_PIXELS = 50_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024
 #: A stained smear differs by far more than this between its channels; JPEG's rounding does not.
 GREY_TOLERANCE = 3
-# Of the light: a red cell takes ten times as much.
+# Of the light: a red cell takes ten times as much. And what is darker is no light.
 _EVEN = 0.02
+_LIT = 40
 
 # A progressive JPEG has ten or so. Each, of thirty bytes, takes as long to decode as the whole picture.
 _MAX_JPEG_SCANS = 100
@@ -259,12 +260,13 @@ def shrink(image: RGBImage, width: int) -> RGBImage:
 
 
 def _is_even(pixels: RGBImage) -> bool:
-    """Whether a grey picture shows nothing at all, as glass does: no place differs from what is around it."""
+    """Whether a grey picture shows nothing but light, as glass does: no place differs from the next."""
     green = shrink(pixels, 256)[..., 1].astype(np.float32)
-    around = cv2.blur(green, (25, 25))
-    return float(np.percentile(np.abs(cv2.GaussianBlur(green, (3, 3), 0) - around), 99.5)) < _EVEN * max(
-        float(np.median(green)), 1.0
-    )
+    light = float(np.median(green))
+    if light < _LIT:
+        return False
+    differs = np.abs(cv2.GaussianBlur(green, (3, 3), 0) - cv2.blur(green, (25, 25)))
+    return float(np.percentile(differs, 99.5)) < _EVEN * light
 
 
 def is_grey(pixels: RGBImage) -> bool:
