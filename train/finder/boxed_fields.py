@@ -226,19 +226,19 @@ def _all_boxed(path: Path, scale: float) -> list[BoxedField]:
 
 
 def _one_boxed(path: Path, scale: float) -> list[BoxedField]:
-    """Read a table of one labelled cell an image; images without a box say nothing of where it is."""
+    """Read a table of one labelled cell an image; without a box, those in which an eye saw all cells."""
     table = path / "labels.csv"
     laboratory = path.resolve().name
     others = _others_by_eye(laboratory)
     fields = []
     for row in read_rows(table, ("image", "label", *_BOX_COLUMNS)):
-        if row["x"]:
+        if row["x"] or row["image"] in others:
             group = row.get("subject") or row["image"]
             fields.append(
                 BoxedField(
                     _image_of(path, "images", row["image"], table),
                     scale,
-                    (_box(table, row, row["label"]),),
+                    (_box(table, row, row["label"]),) if row["x"] else (),
                     complete=False,
                     laboratory=laboratory,
                     group=f"{laboratory}/{group}",

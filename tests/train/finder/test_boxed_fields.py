@@ -111,7 +111,7 @@ def test_a_scale_is_asked_for_where_the_layout_does_not_tell_it(laboratories: li
     [
         ("kaggle-blood-cells", 364, 372, 71),
         ("chula@0.097", 210, 222, 22),
-        ("bcisc@0.134", 114, 114, 36),
+        ("bcisc@0.134", 128, 114, 50),
         ("raabin@0.06", 457, 472, 0),
         ("aslan@0.136", 100, 100, 0),
         ("pbc@0.104", 4800, 4600, 1200),
@@ -174,9 +174,11 @@ def test_others_seen_by_eye_are_read_for_the_images_that_were_looked_at(
     write_table(tmp_path / "others_by_eye_eyed.csv", "image,x,y", "a.jpg,5,6", "a.jpg,50,60", "b.jpg,,")
     for name in "abc":
         write_image(tmp_path / "eyed" / f"{name}.jpg")
-    rows = [f"{name}.jpg,monocyte,3,4,30,20" for name in "abc"]
+    rows = [f"{name}.jpg,monocyte,3,4,30,20" for name in "ac"]
+    rows += ["b.jpg,monocyte,,,,", "d.jpg,monocyte,,,,"]  # without a box; nobody looked at the last
     write_table(tmp_path / "eyed" / "labels.csv", "image,label,x,y,width,height", *rows)
     fields = read_boxed_fields(f"{tmp_path / 'eyed'}@0.1")
-    assert [field.others for field in fields] == [((5, 6), (50, 60)), (), None]
-    assert [field.all_known for field in fields] == [True, True, False]
+    assert [field.others for field in fields] == [((5, 6), (50, 60)), None, ()]
+    assert [field.all_known for field in fields] == [True, False, True]
+    assert [len(field.cells) for field in fields] == [1, 1, 0]
     assert not any(field.complete for field in fields)  # what is learnt from knows the boxed cell only
