@@ -28,7 +28,7 @@ class OverlaidField:
 
     ``cells`` that the overlay leaves in view, and how many of these were found on the plain field and under
     the overlay; ``added``: false regions under it less those of the plain field that it does not cover; None
-    where not every leukocyte in view is known.
+    where not every leukocyte in view is known. ``refused``: the device shows no cells of it.
     """
 
     boxed: BoxedField
@@ -36,17 +36,20 @@ class OverlaidField:
     found_plain: int
     found: int
     added: int | None
+    refused: bool
 
 
 @dataclass(frozen=True)
 class Robustness:
     """A finder under one kind of overlay over several fields; intervals resample slides or originals.
 
+    ``refused``: fields of which the device shows no cells under the overlay; these cells count as lost.
     ``recall_lost``: share of the cells in view; ``added_per_field``: false regions, NaN without a field where
     every leukocyte is known.
     """
 
     fields: int
+    refused: int
     cells: int
     found_plain: int
     found: int
@@ -100,6 +103,7 @@ def compare(plain: FieldResult, seen: FieldResult, overlay: Overlay) -> Overlaid
         sum(plain.found[place] for place in in_view),
         sum(seen.found[place] for place in in_view),
         added,
+        seen.refused is not None,
     )
 
 
@@ -112,6 +116,7 @@ def summarise_overlays(results: Sequence[OverlaidField]) -> Robustness:
     counted = [one for one in results if one.added is not None]
     return Robustness(
         len(results),
+        sum(one.refused for one in results),
         int(cells.sum()),
         int(found_plain.sum()),
         int(found.sum()),

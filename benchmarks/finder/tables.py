@@ -103,11 +103,13 @@ def overlays_table(results: OverlaidResults) -> TextTable:
     for laboratory, by_finder in results.items():
         for kind, finder in by_finder[FINDER].items():
             baseline = by_finder[BASELINE][kind]
-            rows.append((laboratory, kind, str(finder.cells), *_cost(finder), *_cost(baseline)))
+            rows.append(
+                (laboratory, kind, str(finder.refused), str(finder.cells), *_cost(finder), *_cost(baseline))
+            )
     return TextTable(
         "what overlays cost",
         (
-            *("laboratory", "overlay", "cells", "recall lost, points", "false added a field"),
+            *("laboratory", "overlay", "refused", "cells", "recall lost, points", "false added a field"),
             *("baseline lost", "baseline added"),
         ),
         tuple(rows),

@@ -86,7 +86,7 @@ def test_what_an_overlay_hides_or_cuts_off_counts_neither_way() -> None:
     ) == (*(2, 2, 2, 1),)
 
 
-def test_every_kind_is_laid_over_every_field(tmp_path: Path) -> None:
+def test_every_kind_is_laid_over_every_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path in paths:
         cv2.imwrite(str(path), IMAGE[..., ::-1])
@@ -101,6 +101,10 @@ def test_every_kind_is_laid_over_every_field(tmp_path: Path) -> None:
     ]
     assert {kind: len(of_kind) for kind, of_kind in results.items()} == dict.fromkeys(KINDS, 3)
     assert len({image.tobytes() for image in seen}) == 1 + 3 * len(KINDS)  # each field has its own
+    assert not any(one.refused for of_kind in results.values() for one in of_kind)
+    monkeypatch.setattr("benchmarks.finder.robustness.why_refused", lambda *_: "no smear")
+    judged = measure_overlays([boxed(paths[0])], {"finder": find}, "finder", lambda _: None)["finder"]
+    assert summarise_overlays(judged["bar"]).refused == 1
     lost = summarise_overlays(results["border"])
     assert (lost.found_plain, lost.found) == (3, 0)
     assert lost.recall_lost.value == pytest.approx(3 / lost.cells)
