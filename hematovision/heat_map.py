@@ -15,8 +15,8 @@ FINDER_UM_PER_PIXEL = 0.5
 STRIDE = 4
 #: The sides of the network's input are multiples of this.
 SIDE_MULTIPLE = 16
-#: Two centres nearer than this are one cell: the middle of a lymphocyte is no nearer to its neighbour's.
-MIN_DISTANCE_UM = 5.0
+#: Two centres nearer than this are one cell: so wide is a small lymphocyte, and its neighbour no nearer.
+MIN_DISTANCE_UM = 7.0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 from hematovision.classifier import Classifier
 from hematovision.crops import CropSize
 from hematovision.errors import MissingPartError
+from hematovision.finder import Finder, load_finder
 from hematovision.model_file import Manifest, read_model_file, write_model_file
 from tests.tiny_models.network import SIDE, flatbuffer
 
@@ -112,3 +113,9 @@ def model_path(make_model: ModelMaker, int8_flatbuffer: bytes) -> Path:
 @pytest.fixture
 def classifier(model_path: Path) -> Classifier:
     return Classifier(read_model_file(model_path))
+
+
+@pytest.fixture
+def finder() -> Finder:
+    """The finder that comes with the program; of this test's thread."""
+    return load_finder()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hematovision.errors import ImageError, SettingError
-from hematovision.finder import MAX_NUCLEUS_SIDE_UM, CellRegion, find_cells, most_prominent
+from hematovision.finder import CellRegion, load_finder, most_prominent
 from hematovision.images import read_image
 from hematovision.optics import measure_field
 from train.datasets import DataSet, LabelledImage
@@ -148,6 +148,7 @@ class CellComparison:
 
     def __init__(self, scales: Mapping[LabelledImage, float | None]) -> None:
         self._scales = scales
+        self._finder = load_finder()
         self._nuclei = lru_cache(maxsize=1024)(self._find_nuclei)
 
     def __call__(self, pair: DuplicatePair) -> bool | None:
@@ -172,15 +173,13 @@ class CellComparison:
             field = measure_field(read_image(image.path), um_per_pixel)
         except ImageError:
             return ()  # a field without light: there is no cell to be the same
-        regions = find_cells(field)
+        regions = self._finder.find(field)
         prominent = most_prominent(regions, field)
         if prominent is None:
             return ()
         height, width = field.image.shape[:2]
         central = min(regions, key=lambda region: math.dist(region.center, (width / 2, height / 2)))
-        # Wider than any nucleus: two cells that touch, of which the label means one.
-        clump = max(*prominent.box[2:], *central.box[2:]) * um_per_pixel > MAX_NUCLEUS_SIDE_UM
-        return () if clump else (prominent, central)
+        return prominent, central
 
 
 def _meets(transform: np.ndarray[Any, Any], moved: CellRegion, fixed: CellRegion) -> bool:

@@ -18,7 +18,7 @@ from edge.cameras.live import Limits
 from edge.cameras.picamera2 import PiCamera
 from edge.cameras.pixel_formats import JPEG_COLOUR, PixelLayout
 from hematovision.errors import CameraError, MissingPartError, NoCameraError, SettingError
-from hematovision.finder import CellRegion, find_cells
+from hematovision.finder import CellRegion, load_finder
 from hematovision.optics import WORKING_UM_PER_PIXEL, measure_field
 from hematovision.phantom import draw_field
 
@@ -352,8 +352,8 @@ def test_cells_found_by_the_small_picture_are_those_found_without_it() -> None:
         image = draw_field(seed).image
         small = half_of_yuv(cv2.resize(image, (640, 480), interpolation=cv2.INTER_AREA))
         assert small.shape == (240, 320, 3)
-        expected = by_place(find_cells(measure_field(image, 0.1)))
-        found = by_place(find_cells(measure_field(image, 0.1, small=small)))
+        expected = by_place(load_finder().find(measure_field(image, 0.1)))
+        found = by_place(load_finder().find(measure_field(image, 0.1, small=small)))
         assert len(found) == len(expected) > 3
         for one, other in zip(expected, found, strict=True):
             assert math.dist(one.center, other.center) < WORKING_UM_PER_PIXEL / 0.1

@@ -60,7 +60,7 @@ def test_of_a_live_camera_that_loses_every_other_frame_one_is_said(
 
 def test_a_blank_field_is_learnt_from_a_smear_that_is_moved(classifier: Classifier) -> None:
     heard: Any = Heard()
-    aside = _Aside(heard, LiveLine(classifier), UM_PER_PIXEL)
+    aside = _Aside(heard, LiveLine(classifier))
     camera = PhantomCamera("width=480,height=360,um_per_pixel=0.2", UM_PER_PIXEL)
     for number in range(MIN_PLACES):
         frame = Frame.now(draw_field(number, 480, 360, UM_PER_PIXEL).image, number, UM_PER_PIXEL, "a camera")

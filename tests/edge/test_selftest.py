@@ -27,7 +27,7 @@ def test_a_missing_model_fails_its_step_and_what_needs_it_and_no_other() -> None
 
 
 def test_a_finder_that_sees_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.selftest.find_cells", lambda field: [])
+    monkeypatch.setattr("hematovision.finder.Finder.find", lambda self, field: [])
     steps = {step.name: step for step in SelfTest("nowhere.tflite", "auto").run()}
     assert list(steps) == STEPS
     assert not steps["finder"].passed

@@ -18,7 +18,7 @@ from edge.tracker import TrackedCell
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize, cut_crop
 from hematovision.errors import NotStoredError, StoreError
-from hematovision.finder import find_cells, most_prominent
+from hematovision.finder import load_finder, most_prominent
 from hematovision.optics import measure_field
 from train.cells import read_cells
 from train.datasets import read_dataset
@@ -183,7 +183,7 @@ def drawn() -> list[TrackedCell]:
     cells = []
     for number, image in enumerate(drawn_cells(10), 1):
         field = measure_field(draw(image), DRAWN_UM_PER_PIXEL)
-        region = most_prominent(find_cells(field), field)
+        region = most_prominent(load_finder().find(field), field)
         assert region is not None
         crop = cut_crop(field, region.center, CROP)
         cells.append(replace(some_cell(number), class_name=image.label, crop=crop))

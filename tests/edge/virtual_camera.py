@@ -19,7 +19,7 @@ from edge.cameras import Frame
 from edge.cameras.live import Limits
 from edge.cameras.picamera2 import PiCamera
 from hematovision.errors import HematoVisionError
-from hematovision.finder import find_cells
+from hematovision.finder import load_finder
 from hematovision.images import read_image
 from hematovision.optics import measure_field
 
@@ -69,7 +69,9 @@ def _describe(frame: Any, files: list[Any]) -> dict[str, Any]:
     if frame.small is not None:
         field = measure_field(frame.image, UM_PER_PIXEL)
         other = measure_field(frame.image, UM_PER_PIXEL, small=frame.small)
-        by_main, by_small = (sorted(region.center for region in find_cells(one)) for one in (field, other))
+        by_main, by_small = (
+            sorted(region.center for region in load_finder().find(one)) for one in (field, other)
+        )
         description |= {
             "cells": len(by_main),
             "cells_by_small": len(by_small),

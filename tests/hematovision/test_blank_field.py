@@ -9,7 +9,7 @@ import pytest
 from hematovision.blank_field import EVEN_LEVEL, STEPS, BlankField
 from hematovision.crops import CropSize, cut_crop
 from hematovision.errors import SettingError
-from hematovision.finder import find_cells
+from hematovision.finder import load_finder
 from hematovision.optics import lamp_drift, measure_field
 
 WIDTH, HEIGHT, UM_PER_PIXEL = 640, 480, 0.15
@@ -63,8 +63,8 @@ def blank(dusty: np.ndarray) -> BlankField:
 
 def test_dust_is_found_without_a_blank_field_and_not_with_it(dusty: np.ndarray, blank: BlankField) -> None:
     frame = photograph(smear() * dusty)
-    assert len(find_cells(measure_field(frame, UM_PER_PIXEL))) > len(NUCLEI)
-    found = find_cells(measure_field(frame, UM_PER_PIXEL, blank))
+    assert len(load_finder().find(measure_field(frame, UM_PER_PIXEL))) > len(NUCLEI)
+    found = load_finder().find(measure_field(frame, UM_PER_PIXEL, blank))
     assert len(found) == len(NUCLEI)
     for place in NUCLEI:
         assert min(np.hypot(*np.subtract(region.center, place)) for region in found) < 3

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hematovision.finder import CellRegion, find_cells, most_prominent
+from hematovision.finder import CellRegion, load_finder, most_prominent
 from hematovision.optics import measure_field
 
 GLASS = np.array([235, 232, 228], np.float64)
@@ -28,7 +28,7 @@ def draw(discs: list[tuple[float, float, float, tuple[float, float, float]]], si
 
 
 def find(picture: np.ndarray, um_per_pixel: float = UM_PER_PIXEL) -> list[CellRegion]:
-    return find_cells(measure_field(picture, um_per_pixel))
+    return load_finder().find(measure_field(picture, um_per_pixel))
 
 
 RED_CELLS = [(x, y, 7.5, RED_CELL) for x in range(5, 60, 11) for y in range(5, 60, 11)]
@@ -113,7 +113,7 @@ def test_an_empty_field_has_no_cell() -> None:
 def test_of_two_like_cells_the_one_in_the_middle_is_meant() -> None:
     picture = draw([(8.0, 8.0, 8.4, NUCLEUS), (30.0, 31.0, 8.0, NUCLEUS)])
     field = measure_field(picture, UM_PER_PIXEL)
-    region = most_prominent(find_cells(field), field)
+    region = most_prominent(load_finder().find(field), field)
     assert region is not None
     assert region.center[0] == pytest.approx(300, abs=5)
     assert most_prominent([], field) is None

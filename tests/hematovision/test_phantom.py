@@ -7,7 +7,7 @@ import pytest
 
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.errors import SettingError
-from hematovision.finder import find_cells
+from hematovision.finder import load_finder
 from hematovision.optics import measure_field
 from hematovision.phantom import draw_field, draw_view
 from hematovision.red_cells import measure_red_cells, measure_scale
@@ -17,7 +17,7 @@ from hematovision.red_cells import measure_red_cells, measure_scale
 @pytest.mark.parametrize("um_per_pixel", [0.08, 0.16])
 def test_the_finder_finds_all_of_its_cells_and_nothing_else(seed: int, um_per_pixel: float) -> None:
     field = draw_field(seed, round(102.4 / um_per_pixel), round(76.8 / um_per_pixel), um_per_pixel)
-    regions = find_cells(measure_field(field.image, um_per_pixel))
+    regions = load_finder().find(measure_field(field.image, um_per_pixel))
     assert len(regions) == len(field.cells) > 0
     for cell in field.cells:
         nearest = min(regions, key=lambda region: math.dist(region.center, cell.center))
@@ -87,7 +87,9 @@ def test_a_view_shows_one_cell_near_its_middle_that_the_finder_finds(name: str) 
         assert (cell.class_name, cell.whole) == (name, True)
         assert max(abs(at - 199.5) for at in cell.center) <= 20
         regions = [
-            region for region in find_cells(measure_field(view.image, 0.1)) if not region.touches_border
+            region
+            for region in load_finder().find(measure_field(view.image, 0.1))
+            if not region.touches_border
         ]
         assert len(regions) == 1
         assert math.dist(regions[0].center, cell.center) < 10

@@ -11,7 +11,7 @@ import pytest
 
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.errors import SettingError
-from hematovision.finder import find_cells
+from hematovision.finder import load_finder
 from hematovision.optics import measure_field
 from hematovision.phantom.morphology import Drawing, draw_leukocyte, draw_platelet, draw_red_cell
 from hematovision.red_cells import RED_CELL_UM, measure_red_cells
@@ -192,7 +192,7 @@ def test_red_cells_are_7_5_um_wide_by_the_project_s_own_measure_and_paler_in_the
             assert drawing.density[middle, middle, 1] < 0.95 * drawing.density[..., 1].max()
         image = photograph(density)
         diameters.append(measure_red_cells(image) * UM_PER_PIXEL)
-        assert find_cells(measure_field(image, UM_PER_PIXEL)) == []
+        assert load_finder().find(measure_field(image, UM_PER_PIXEL)) == []
     pooled = np.concatenate(diameters)
     assert len(pooled) > 240
     assert np.median(pooled) == pytest.approx(RED_CELL_UM, rel=0.02)
@@ -209,7 +209,7 @@ def test_platelets_are_2_to_3_um_some_clumped_and_never_found_as_leukocytes() ->
         assert not drawing.nucleus.any()
     assert 2 < np.median(widths) < 3
     assert 2 <= sum(width > 3.3 for width in widths) <= 16
-    assert find_cells(measure_field(photograph(density), UM_PER_PIXEL)) == []
+    assert load_finder().find(measure_field(photograph(density), UM_PER_PIXEL)) == []
 
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
@@ -222,7 +222,7 @@ def test_the_finder_finds_one_cell_where_the_nucleus_is(class_name: str) -> None
         for turn in np.arange(5) * 2 * math.pi / 5:
             x, y = 240 + 135 * np.array((math.cos(turn), math.sin(turn)))
             put(density, draw_red_cell(rng, UM_PER_PIXEL), round(x), round(y))
-        (region,) = find_cells(measure_field(photograph(density), UM_PER_PIXEL))
+        (region,) = load_finder().find(measure_field(photograph(density), UM_PER_PIXEL))
         rows, columns = np.nonzero(cell.nucleus)
         offset = 240 - len(cell.nucleus) // 2
         center = columns.mean() + offset, rows.mean() + offset

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hematovision.crops import EMPTY, CropSize, cut_crop
-from hematovision.finder import find_cells
+from hematovision.finder import load_finder
 from hematovision.optics import measure_field
 from train.augment import PATCH_MARGIN, augment, vary_field
 
@@ -54,7 +54,7 @@ def test_a_varied_field_holds_its_cell_where_it_says(seed: int) -> None:
     rng = np.random.default_rng(seed)
     varied, expected, scale = vary_field(field, (200.0, 260.0), um_per_pixel, rng)
     assert um_per_pixel <= scale <= 2.3 * um_per_pixel
-    regions = find_cells(measure_field(varied, scale))
+    regions = load_finder().find(measure_field(varied, scale))
     whole = all(60 < value * scale * 10 < side - 60 for value in expected)
     if whole:
         (region,) = regions
