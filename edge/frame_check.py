@@ -15,8 +15,8 @@ from hematovision.images import RGBImage
 from hematovision.optics import Field
 
 #: A frame counts as blurred below this share of the sharpness that the slide and the camera have shown. It is
-#: reached at a blur of 0.35 to 0.45 µm, or a smear of 1.5 to 2.5 µm.
-MIN_SHARE_OF_BEST = 0.4
+#: reached at a blur of about 0.43 µm, or a smear of 1.5 µm.
+MIN_SHARE_OF_BEST = 0.5
 #: Above this share of pixels white in every channel a frame is over-exposed: glass has no colour left, and
 #: pale stain is lost with it. It is reached at 1.25 to 1.3 times a usual exposure; at 1.2 nothing is lost.
 MAX_WHITE_SHARE = 0.1
@@ -42,10 +42,10 @@ def is_overexposed(image: RGBImage) -> bool:
 def sharpness(field: Field) -> float:
     """How sharp a field is, whatever it shows: 0 for no detail, about 0.1 for a microscope in focus.
 
-    The mean squared difference of green transmittance over 0.4 µm, as a share of that over 1.6 µm, less what
+    The mean squared difference of green transmittance over 0.5 µm, as a share of that over 2 µm, less what
     a smooth slope has. It is taken along rows and along columns, and the lower counts: a smear blurs one way.
     Of fields in focus it differs by 5 to 15 % (standard deviation) on the collections, of the same field it
-    halves with a blur of 0.25 µm. A field without contrast has no sharpness but its noise's.
+    halves with a blur of 0.43 µm. A field without contrast has no sharpness but its noise's.
     """
     green = cv2.extractChannel(field.transmittance, 1)
     # Every fourth row, every fourth column: plenty for a mean.

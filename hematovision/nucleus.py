@@ -96,7 +96,8 @@ def measure_nucleus(
     )
     cut = box[0] == 0 or box[1] == 0 or box[2] == width or box[3] == height
     if not cut and dark.any():
-        cut = bool((cv2.dilate(nucleus.view(np.uint8), np.ones((3, 3), np.uint8)) > 0)[dark].any())
+        # Beside black fill the smoothing takes the outermost pixels of a nucleus.
+        cut = bool((cv2.dilate(nucleus.view(np.uint8), np.ones((5, 5), np.uint8)) > 0)[dark].any())
     return Nucleus(
         (left + float(columns.mean()), top + float(rows.mean())), box, len(rows) * px_um * px_um, cut
     )

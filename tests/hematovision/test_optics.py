@@ -150,7 +150,7 @@ def test_the_cameras_own_small_picture_gives_the_same_field(size: tuple[int, int
     assert given_small.transmittance.shape == without.transmittance.shape
     assert given_small.scale == without.scale
     difference = np.abs(given_small.transmittance - without.transmittance)
-    assert np.percentile(difference, 99) < (0.01 if size[0] % 320 == 0 else 0.12)  # the rest is resampling
+    assert np.percentile(difference, 99) < (0.04 if size[0] % 320 == 0 else 0.12)  # the rest is resampling
     np.testing.assert_allclose(given_small.light.over(8, 8), without.light.over(8, 8), rtol=0.02)
 
 
