@@ -33,7 +33,7 @@ _SEED_UM = 6.0  # a nucleus has a part as near to the cell's centre as this
 _MIN_LOBE_UM2 = 2.0
 _NOISE = 1e-3 * np.eye(3, dtype=np.float32)  # of optical density, squared: no direction counts as certain
 _MIN_PART = 0.15
-_TWO_THINGS = 0.8
+_TWO_THINGS, _MUCH_PALER = 0.8, 0.4
 _LEVELS = 100.0  # of 255, for an optical density of 1
 
 
@@ -176,13 +176,20 @@ def _joined_lobes(
 def _densest_part(nucleus: NDArray[np.bool_], red: NDArray[np.float32]) -> NDArray[np.bool_]:
     """What of it absorbs red, where that is two things apart: granules are as dense, but let red through."""
     levels = cv2.convertScaleAbs(red, alpha=_LEVELS)
-    values = levels[nucleus]
+    # Its edge, half as dense by the blur, is no other thing.
+    values = levels[cv2.erode(nucleus.view(np.uint8), np.ones((3, 3), np.uint8)) > 0]
+    if len(values) < _FEWEST_PX:
+        return nucleus
     limit, upper = cv2.threshold(values, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     share = cv2.mean(upper)[0]
     if not _MIN_PART < share < 1 - _MIN_PART:
         return nucleus
     # The share of the variance that lies between the two: 0.64 of one normal distribution cut in its middle.
-    apart = cv2.mean(values, upper)[0] - cv2.mean(values, 1 - upper)[0]
-    if share * (1 - share) * apart**2 < _TWO_THINGS * cv2.meanStdDev(values)[1][0, 0] ** 2:
+    dense, pale = cv2.mean(values, upper)[0], cv2.mean(values, 1 - upper)[0]
+    apart = dense - pale
+    if (
+        apart < _MUCH_PALER * dense
+        or share * (1 - share) * apart**2 < _TWO_THINGS * cv2.meanStdDev(values)[1][0, 0] ** 2
+    ):
         return nucleus
     return nucleus & (levels > limit)

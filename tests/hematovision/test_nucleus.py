@@ -59,7 +59,7 @@ def test_a_nucleus_among_red_cells_is_outlined_whatever_its_colour(stain: tuple[
     nucleus = outline(draw([*RED_CELLS, (31.0, 27.0, 8.0, stain)]), 31.5, 26.5)
     assert nucleus is not None
     np.testing.assert_allclose(place_um(nucleus), (31, 27), atol=0.35)
-    assert nucleus.area_um2 == pytest.approx(np.pi * 16, rel=0.15)
+    assert nucleus.area_um2 == pytest.approx(np.pi * 16, rel=0.2)
     np.testing.assert_allclose(np.array(nucleus.box) * WORKING_UM_PER_PIXEL, (27, 23, 35, 31), atol=1.0)
     assert not nucleus.cut
 
