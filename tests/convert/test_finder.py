@@ -33,16 +33,13 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_a_finder_is_converted_and_runs_on_the_device(learnt: tuple[Path, str], tmp_path: Path) -> None:
     keras_path, data = learnt
-    status, said = run("convert", keras_path, "--data", data, "--out", tmp_path)
+    # It has learnt too little to mark anything, and so nothing to agree on.
+    status, said = run("convert", keras_path, "--data", data, "--out", tmp_path, "--min-agreement", 0)
     assert status == 0, said
     finder = load_finder(tmp_path / "finder-int8.tflite")
     manifest = finder.model.manifest
-    assert (manifest.recipe, manifest.threshold, manifest.width_px, manifest.height_px) == (
-        "int8",
-        0.5,
-        256,
-        192,
-    )
+    assert (manifest.recipe, manifest.threshold) == ("int8", 0.5)
+    assert (manifest.width_px, manifest.height_px) == (256, 192)
     assert manifest.training["laboratories"] == {"north": 4}
     assert manifest.parity["runtimes"]
     heat = finder.heat(np.full((100, 120, 3), 200, np.uint8))
