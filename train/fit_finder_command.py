@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from hematovision.heat_map import FINDER_UM_PER_PIXEL
-from hematovision.model_file import FinderManifest, write_keras_manifest
+from hematovision.model_file import FinderManifest, file_hash, write_keras_manifest
 from hematovision.terminal.progress import Progress
 from train.console import stderr, stdout
 from train.cross_validate_command import BOXED_DATA, finder_options
@@ -39,9 +39,20 @@ PIECE_PX = 256, 192
     show_default=True,
     help="Heat above which a place is a cell: chosen on laboratories left out (train cross-validate).",
 )
-@finder_options(epochs=40)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A finder (.keras) to go on from; without it learning begins anew.",
+)
+@finder_options(epochs=26)
 def fit_finder_command(
-    data: Sequence[str], folder: Path, leave_out: Sequence[str], threshold: float, **settings: Any
+    data: Sequence[str],
+    folder: Path,
+    leave_out: Sequence[str],
+    threshold: float,
+    weights: Path | None,
+    **settings: Any,
 ) -> None:
     """Learn to find nucleated cells from all fields of DATA that are not set aside for reporting.
 
@@ -60,13 +71,15 @@ def fit_finder_command(
         if field.laboratory not in leave_out
     ]
     identity = {"fields_sha256": identify(chosen)}
+    if weights is not None:
+        identity["weights_sha256"] = file_hash(weights)
     with Progress() as progress:
         read = read_finder_data(chosen, progress.of("reading fields"))
 
         def on_step(done: int, total: int, loss: float) -> None:
             progress.at(f"training, loss {loss:.3f}", done, total)
 
-        network = fit_finder(read, finder_settings, identity, folder, on_step)
+        network = fit_finder(read, finder_settings, identity, folder, on_step, weights)
     counts = Counter(field.laboratory for field in chosen)
     stderr.print(", ".join(f"{name}: {count} fields" for name, count in sorted(counts.items())), markup=False)
     manifest = FinderManifest(

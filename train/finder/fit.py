@@ -131,6 +131,7 @@ def fit_finder(
     identity: Mapping[str, Any],
     folder: Path,
     on_step: Callable[[int, int, float], None],
+    weights: Path | None = None,
 ) -> keras.Model:
     """Train, or go on with a run that was interrupted; at most one epoch's work is lost by that.
 
@@ -140,16 +141,17 @@ def fit_finder(
         identity: what else makes this run and no other, as JSON.
         folder: where the run keeps its state.
         on_step: called after each batch with steps done, steps in all, and the loss.
+        weights: a finder to begin with; without one learning begins anew.
 
     Raises:
         SettingError: the folder holds another run.
-        ModelFileError: the state cannot be loaded, or training has diverged.
+        ModelFileError: a finder or the state cannot be loaded, or training has diverged.
     """
     checkpoint = Checkpoint(folder, {**dataclasses.asdict(settings), **identity}, FinderEpoch)
     keras.utils.set_random_seed(settings.seed)
     steps = settings.tiles_per_epoch // settings.batch
     history = checkpoint.read_history()
-    network = load_finder_network(checkpoint.state) if history else _begin(settings, steps)
+    network = load_finder_network(checkpoint.state) if history else _begin(settings, steps, weights)
     for epoch in range(len(history), settings.epochs):
         started = time.monotonic()
         loss = _train_epoch(network, data, settings, epoch, on_step)
@@ -178,8 +180,10 @@ def load_finder_network(path: Path) -> keras.Model:
     return network
 
 
-def _begin(settings: FinderSettings, steps: int) -> keras.Model:
+def _begin(settings: FinderSettings, steps: int, weights: Path | None) -> keras.Model:
     network = build_finder_network()
+    if weights is not None:
+        network.set_weights(load_finder_network(weights).get_weights())
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0,
         decay_steps=max(1, steps * (settings.epochs - WARM_UP_EPOCHS)),

@@ -57,8 +57,10 @@ def read_training_field(field: BoxedField) -> TrainingField:
     shrink = np.array(image.shape[1::-1]) / np.array(picture.shape[1::-1])
     centers = np.array([cell.center for cell in field.cells], np.float32).reshape(-1, 2) * shrink
     height, width = image.shape[:2]
-    known = np.full((height, width), 255 if field.complete else 0, np.uint8)
-    if field.complete:
+    # Where an eye has looked for all that has no box, the rest is background, whatever the boxes say.
+    is_known = field.all_known
+    known = np.full((height, width), 255 if is_known else 0, np.uint8)
+    if is_known:
         border = round(UNSURE_BORDER_UM / FINDER_UM_PER_PIXEL)
         known[:border] = known[-border:] = 0
         known[:, :border] = known[:, -border:] = 0
