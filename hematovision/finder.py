@@ -19,7 +19,7 @@ from hematovision.first_load import load_tried
 from hematovision.heat_map import STRIDE, Peak, find_peaks
 from hematovision.images import RGBImage
 from hematovision.model_file import FinderFile, read_finder_file
-from hematovision.nucleus import MAX_NUCLEUS_UM2, measure_nucleus
+from hematovision.nucleus import MAX_NUCLEUS_UM2, MIN_NUCLEUS_UM2, measure_nucleus
 from hematovision.optics import Field
 from hematovision.runtime import AUTO, LoadedModel
 
@@ -236,7 +236,7 @@ def _starts(side: int, piece: int) -> list[int]:
 
 
 def _region(field: Field, peak: Peak, others: list[tuple[float, float]]) -> CellRegion | None:
-    """The cell at a peak of the heat map; None where what lies there is larger than any nucleus."""
+    """The cell at a peak of the heat map; None where what lies there has not the size of any nucleus."""
     scale_x, scale_y = field.scale
     nucleus = measure_nucleus(field, (peak.x, peak.y), others)
     if nucleus is None:
@@ -253,7 +253,7 @@ def _region(field: Field, peak: Peak, others: list[tuple[float, float]]) -> Cell
     else:
         center, area, cut = nucleus.center, nucleus.area_um2, nucleus.cut
         left, top, right, bottom = nucleus.box
-    if area > MAX_NUCLEUS_UM2:
+    if area > MAX_NUCLEUS_UM2 or (nucleus is not None and not cut and area < MIN_NUCLEUS_UM2):
         return None
     box = (left * scale_x, top * scale_y, (right - left) * scale_x, (bottom - top) * scale_y)
     return CellRegion(

@@ -17,6 +17,8 @@ STRIDE = 4
 SIDE_MULTIPLE = 16
 #: Two centres nearer than this are one cell: so wide is a small lymphocyte, and its neighbour no nearer.
 MIN_DISTANCE_UM = 7.0
+#: So far beyond the right and lower border, where a field is mirrored, a peak is of a cell at the border.
+MIRRORED_PX = 6
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ def find_peaks(heat: NDArray[np.float32], size: tuple[int, int], threshold: floa
     peaks: list[Peak] = []
     for row, column in zip(rows[order], columns[order], strict=True):
         x, y = _center(heat, int(row), int(column))
-        if x >= size[0] or y >= size[1]:
+        # A cell that the border cuts is one with its mirror image: their peak may lie a little beyond.
+        if x >= size[0] + MIRRORED_PX or y >= size[1] + MIRRORED_PX:
             continue
+        x, y = min(x, size[0] - 1.0), min(y, size[1] - 1.0)
         if all((x - peak.x) ** 2 + (y - peak.y) ** 2 >= apart**2 for peak in peaks):
             peaks.append(Peak(x, y, float(heat[row, column])))
     return peaks

@@ -19,6 +19,9 @@ from hematovision.optics import MAX_OPTICAL_DENSITY, Field
 
 #: No nucleus is larger: that of a large blast or monocyte is about 200 µm².
 MAX_NUCLEUS_UM2 = 320.0
+#: The whole nucleus of no leukocyte or erythroblast is smaller: of 415 whole cells of six laboratories the
+#: smallest measured 23 µm²; platelets are 2 to 8.
+MIN_NUCLEUS_UM2 = 16.0
 #: Parts this far apart or closer are lobes of one nucleus, unless the whole would be wider than any nucleus.
 LOBE_GAP_UM = 2.4
 MAX_NUCLEUS_SIDE_UM = 18.0
@@ -33,7 +36,7 @@ _SEED_UM = 6.0  # a nucleus has a part as near to the cell's centre as this
 _MIN_LOBE_UM2 = 2.0
 _NOISE = 1e-3 * np.eye(3, dtype=np.float32)  # of optical density, squared: no direction counts as certain
 _MIN_PART = 0.15
-_TWO_THINGS, _MUCH_PALER = 0.8, 0.4
+_TWO_THINGS, _MUCH_PALER = 0.75, 0.3
 _LEVELS = 100.0  # of 255, for an optical density of 1
 
 

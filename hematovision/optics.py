@@ -52,11 +52,11 @@ class Field:
     """A frame with its light measured: what `finder` and `crops` work on.
 
     ``image``: (height, width, 3) uint8 RGB as the camera gave it. ``small``: the same at
-    `WORKING_UM_PER_PIXEL`, (h, w, 3) uint8. ``transmittance``: of ``small``, (h, w, 3) float32, 0 to about 1,
-    and 1 where there is no image. ``dark``: (h, w) bool, where there is no image (the black fill of a rotated
-    copy). ``scale``: pixels of ``image`` for one of ``small``, in x and in y. ``blank``: the empty field that
-    the frame is divided by; ``light`` is then that of the divided frame: `blank_field.EVEN_LEVEL` throughout
-    while the lamp is as it was.
+    `WORKING_UM_PER_PIXEL`, (h, w, 3) uint8, divided by ``blank`` where there is one. ``transmittance``: of
+    ``small``, (h, w, 3) float32, 0 to about 1, and 1 where there is no image. ``dark``: (h, w) bool, where
+    there is no image (the black fill of a rotated copy). ``scale``: pixels of ``image`` for one of ``small``,
+    in x and in y. ``blank``: the empty field that the frame is divided by; ``light`` is then that of the
+    divided frame: `blank_field.EVEN_LEVEL` throughout while the lamp is as it was.
     """
 
     image: RGBImage
@@ -121,6 +121,8 @@ def measure_field(
     transmittance = np.divide(even, light.over(*size), dtype=np.float32)
     if dark.any():
         transmittance[dark] = 1.0
+    if blank is not None:
+        small = cv2.convertScaleAbs(even)  # what is sought in it is then without the lamp and its dust, too
     scale = width / size[0], height / size[1]
     return Field(image, small, um_per_pixel, light, transmittance, dark, scale, blank)
 

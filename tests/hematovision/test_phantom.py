@@ -22,8 +22,8 @@ def test_the_finder_finds_all_of_its_cells_and_nothing_else(seed: int, um_per_pi
     for cell in field.cells:
         nearest = min(regions, key=lambda region: math.dist(region.center, cell.center))
         assert math.dist(nearest.center, cell.center) * um_per_pixel < 1.0
-        # The finder takes some of a deep blue cytoplasm for nucleus.
-        assert 0.8 < nearest.nucleus_area_um2 / cell.nucleus_area_um2 < 1.7
+        # Some of a deep blue cytoplasm counts as nucleus; the blur takes some of one among granules.
+        assert 0.75 < nearest.nucleus_area_um2 / cell.nucleus_area_um2 < 1.7
         assert not nearest.touches_border
 
 
