@@ -23,6 +23,8 @@ from hematovision.nucleus import MAX_NUCLEUS_UM2, MIN_NUCLEUS_UM2, measure_nucle
 from hematovision.optics import Field
 from hematovision.runtime import AUTO, LoadedModel
 
+#: In a picture that is known to show one cell, the hottest place is that cell even where it is no hotter.
+SINGLE_THRESHOLD = 0.2
 #: Two pieces of a field overlap by twice this: so near to its border a piece lacks what lies beyond.
 PIECE_MARGIN_PX = 32
 
@@ -108,13 +110,15 @@ class Finder:
         self._input = interpreter.tensor(source["index"])
         self._output = interpreter.tensor(result["index"])
 
-    def find(self, field: Field) -> list[CellRegion]:
+    def find(self, field: Field, threshold: float | None = None) -> list[CellRegion]:
         """Find the nucleated cells of a field, the surest first; an empty list where there is none.
+
+        ``threshold``: a centre is hotter; the manifest's unless given.
 
         Raises:
             ModelFileError: the runtime fails.
         """
-        peaks = self.peaks(field.small)
+        peaks = self.peaks(field.small, threshold)
         regions = []
         for place, peak in enumerate(peaks):
             others = [(other.x, other.y) for other in peaks[:place] + peaks[place + 1 :]]
@@ -123,9 +127,10 @@ class Finder:
                 regions.append(region)
         return regions
 
-    def peaks(self, small: RGBImage) -> list[Peak]:
+    def peaks(self, small: RGBImage, threshold: float | None = None) -> list[Peak]:
         """Find the centres of cells in a picture at working scale, (height, width, 3) uint8 RGB."""
-        return find_peaks(self.heat(small), (small.shape[1], small.shape[0]), self.model.manifest.threshold)
+        least = self.model.manifest.threshold if threshold is None else threshold
+        return find_peaks(self.heat(small), (small.shape[1], small.shape[0]), least)
 
     def heat(self, small: RGBImage) -> NDArray[np.float32]:
         """Return the heat map of a picture at working scale: at least a place for each 4x4 pixels, 0 to 1.
@@ -213,7 +218,7 @@ def find_single(finder: Finder, field: Field, crop_um: float) -> tuple[CellRegio
 
     Where none is found it is the middle of the image, as wide as a crop of ``crop_um`` micrometres.
     """
-    region = most_prominent(finder.find(field), field)
+    region = most_prominent(finder.find(field, SINGLE_THRESHOLD), field)
     if region is not None:
         return region, True
     height, width = field.image.shape[:2]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hematovision.cell_classes import CLASS_NAMES
 from hematovision.crops import CropSize, cut_crop
 from hematovision.errors import ImageError
-from hematovision.finder import CellRegion, Finder, load_finder, most_prominent
+from hematovision.finder import SINGLE_THRESHOLD, CellRegion, Finder, load_finder, most_prominent
 from hematovision.images import RGBImage, read_image
 from hematovision.model_file import Manifest
 from hematovision.optics import Field, measure_field
@@ -223,11 +223,11 @@ def read_varied_training(
 
 
 def _find(field: Field) -> list[CellRegion]:
-    """Find the cells of a field with this thread's own finder."""
+    """Find the cells of a picture of one labelled cell with this thread's own finder."""
     finder: Finder | None = getattr(_of_thread, "finder", None)
     if finder is None:
         finder = _of_thread.finder = load_finder()
-    return finder.find(field)
+    return finder.find(field, SINGLE_THRESHOLD)
 
 
 def _scale(dataset: DataSet) -> float:
