@@ -243,22 +243,22 @@ def _starts(side: int, piece: int) -> list[int]:
 def _region(field: Field, peak: Peak, others: list[tuple[float, float]]) -> CellRegion | None:
     """The cell at a peak of the heat map; None where what lies there has not the size of any nucleus."""
     scale_x, scale_y = field.scale
+    height, width = field.dark.shape
+    half = _UNMEASURED_BOX_UM / (field.um_per_pixel * scale_x) / 2
+    left, top = peak.x + 0.5 - half, peak.y + 0.5 - half
+    right, bottom = left + 2 * half, top + 2 * half
+    at_border = left < 0 or top < 0 or right > width or bottom > height
     nucleus = measure_nucleus(field, (peak.x, peak.y), others)
+    if nucleus is not None and not nucleus.cut and nucleus.area_um2 < MIN_NUCLEUS_UM2:
+        if not at_border:
+            return None
+        nucleus = None  # its own lies beyond the border, and what was outlined is something else
     if nucleus is None:
-        side = _UNMEASURED_BOX_UM / (field.um_per_pixel * scale_x)
-        center, area = (peak.x, peak.y), 0.0
-        left, top, right, bottom = (
-            peak.x + 0.5 - side / 2,
-            peak.y + 0.5 - side / 2,
-            peak.x + 0.5 + side / 2,
-            peak.y + 0.5 + side / 2,
-        )
-        height, width = field.dark.shape
-        cut = left < 0 or top < 0 or right > width or bottom > height
+        center, area, cut = (peak.x, peak.y), 0.0, at_border
     else:
         center, area, cut = nucleus.center, nucleus.area_um2, nucleus.cut
         left, top, right, bottom = nucleus.box
-    if area > MAX_NUCLEUS_UM2 or (nucleus is not None and not cut and area < MIN_NUCLEUS_UM2):
+    if area > MAX_NUCLEUS_UM2:
         return None
     box = (left * scale_x, top * scale_y, (right - left) * scale_x, (bottom - top) * scale_y)
     return CellRegion(
