@@ -124,7 +124,7 @@ class Line(ABC):
                 field = measure_field(frame.image, frame.um_per_pixel, self._blank, frame.small)
         except ImageError as error:
             return LostFrame(frame.sequence, frame.source, f"{shown_path(frame.source)}: {error}")
-        with self.times.step("check"):
+        with self.times.step("judge"):
             self._watch = self._watch or FieldWatch(frame.um_per_pixel)
             condition, scale_line = self._watch.see(frame, field, self), self._watch.scale_line
         seen = replace(

@@ -9,7 +9,7 @@ from rich.table import Table
 
 #: The steps of a frame, in order. Capture is on a thread of its own, beside the others, and so is the check
 #: of scale and lamp.
-STEPS = ("capture", "optics", "track", "find", "crop", "invoke", "check")
+STEPS = ("capture", "optics", "judge", "track", "find", "crop", "invoke", "check")
 
 
 class StepTimes:
