@@ -97,7 +97,7 @@ def test_real_frames_have_the_colours_of_the_files_and_the_camera_opens_again(sc
         assert frame["mean_error"] < 3  # another file, or another range or order of colours: above 10
         assert max(map(abs, frame["color_error"])) < 2
         assert 0 <= frame["age_s"] < 10
-        assert frame["small"] == [320, 240]
+        assert frame["small"] == [256, 192]
         assert frame["cells"] == frame["cells_by_small"] > 3
         assert frame["farthest_px"] < WORKING_UM_PER_PIXEL / 0.1
     assert result["left_open"][0] == result["left_open"][1] < 10  # buffers are files
