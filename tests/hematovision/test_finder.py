@@ -179,7 +179,7 @@ def test_another_network_in_a_finders_file_is_refused(int8_flatbuffer: bytes, tm
 @pytest.mark.data
 def test_annotated_leukocytes_of_real_fields_are_found(data_dir: Path) -> None:
     from benchmarks.finder.finders import open_finder
-    from benchmarks.finder.measure import ALL, measure_finders, summarise
+    from benchmarks.finder.measure import WHOLE, measure_finders, summarise
     from train.finder.boxed_fields import read_boxed_fields
 
     fields = read_boxed_fields(str(data_dir / "kaggle-blood-cells"))
@@ -187,5 +187,5 @@ def test_annotated_leukocytes_of_real_fields_are_found(data_dir: Path) -> None:
     assert len(measured) == 364
     for aside in (False, True):
         result = summarise([one for one in measured if one.boxed.aside == aside])
-        assert result.recall[ALL].share.value >= 0.98
+        assert result.recall[WHOLE].share.value >= 0.98
         assert result.false_per_field.value <= 0.15
