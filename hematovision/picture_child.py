@@ -24,12 +24,14 @@ from hematovision.errors import (
     ImageError,
     SettingError,
 )
-from hematovision.finder import CellRegion, find_single, load_finder
+from hematovision.finder import CellRegion, Finder, default_finder_path, find_single
 from hematovision.images import RGBImage, decode_image, shrink
+from hematovision.model_file import read_finder_file
 from hematovision.optics import measure_field
 from hematovision.own_pictures import refuse_own_picture
 from hematovision.plausibility import dark_object_note, look_at, why_no_monolayer, why_no_smear
 from hematovision.red_cells import measure_red_cells, measure_scale, scale_warning
+from hematovision.runtime import load_interpreter
 
 #: A field of 12 megapixels at 0.4 µm per pixel, where it is searched as it is, takes 3 s of a PC's time and
 #: 470 MB of address space; a Raspberry Pi takes some ten times as long.
@@ -51,7 +53,8 @@ _WHY = {
 @dataclass(frozen=True)
 class Wanted:
     """What to find: all white cells or a ``single`` one, at a scale or at what the red cells tell; crops of a
-    side in µm and pixels; a picture in small, ``shown_px`` wide at most."""
+    side in µm and pixels; a picture in small, ``shown_px`` wide at most. ``finder``: its
+    file, empty for the one that comes with the program."""
 
     single: bool
     um_per_pixel: float | None
@@ -59,6 +62,7 @@ class Wanted:
     crop_px: int
     max_pixels: int
     shown_px: int
+    finder: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,9 @@ def _found(data: bytes, wanted: Wanted) -> Iterator[bytes]:
     if (refused := why_no_smear(seen)) is not None:
         raise ImageError(f"{_NAME}: {refused}")
     warnings = scale_warning(um_per_pixel, diameters), why_no_monolayer(seen), dark_object_note(seen)
-    finder = load_finder()
+    model = read_finder_file(wanted.finder or default_finder_path())
+    # Not tried in a child of its own first: this is one, which may start no other.
+    finder = Finder(model, loaded=load_interpreter(model.flatbuffer, threads=1))
     found = True
     if wanted.single:
         region, found = find_single(finder, field, wanted.crop_um)

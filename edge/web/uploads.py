@@ -100,6 +100,7 @@ class Uploads:
         self.classified = 0
         self._model = model
         self._runtime = settings.model.runtime
+        self._finder = settings.model.finder
         self._classifier: Classifier | None = None
         self._turn = Lock()
         # One thread for all: what OpenCV and the C library keep for each thread that ever drew a picture,
@@ -171,7 +172,9 @@ class Uploads:
             # Not the device's, which belongs to its thread; and with one thread, which leaves it the others.
             self._classifier = Classifier(self._model, self._runtime, 1)
         size = self._model.manifest.crop
-        wanted = Wanted(single, um_per_pixel, size.side_um, size.side_px, MAX_UPLOAD_PIXELS, WIDTH_PX)
+        wanted = Wanted(
+            *(single, um_per_pixel, size.side_um, size.side_px, MAX_UPLOAD_PIXELS, WIDTH_PX), self._finder
+        )
         cells: list[NamedCell] = []
         with find_in_child(data, wanted, lambda: not is_gone()) as found:
             regions = iter(found.regions)

@@ -11,7 +11,7 @@ from PIL import Image
 from hematovision.child_process import Limits
 from hematovision.crops import CropSize, cut_crops
 from hematovision.errors import CalibrationError, ChildEnding, ChildError, ImageError, SettingError
-from hematovision.finder import load_finder
+from hematovision.finder import find_single, load_finder
 from hematovision.images import shrink
 from hematovision.optics import measure_field
 from hematovision.own_pictures import DRAWN_OVER, marked
@@ -36,7 +36,8 @@ def saved(pixels: NDArray[np.uint8], form: str = "PNG") -> bytes:
 @pytest.mark.parametrize("single", [False, True])
 def test_what_the_child_finds_is_what_is_found_here(field: NDArray[np.uint8], single: bool) -> None:
     measured = measure_field(field, 0.1)
-    regions = load_finder().find(measured)[: 1 if single else None]
+    finder = load_finder()
+    regions = [find_single(finder, measured, 20.0)[0]] if single else finder.find(measured)
     with find_in_child(saved(field), replace(ALL, single=single)) as found:
         assert (found.width, found.height, found.um_per_pixel, found.found) == (800, 600, 0.1, True)
         assert found.regions == tuple(regions)
