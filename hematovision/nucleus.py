@@ -180,7 +180,8 @@ def _densest_part(nucleus: NDArray[np.bool_], red: NDArray[np.float32]) -> NDArr
     """What of it absorbs red, where that is two things apart: granules are as dense, but let red through."""
     levels = cv2.convertScaleAbs(red, alpha=_LEVELS)
     # Its edge, half as dense by the blur, is no other thing.
-    values = levels[cv2.erode(nucleus.view(np.uint8), np.ones((3, 3), np.uint8)) > 0]
+    inside = cv2.erode(nucleus.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    values = levels[inside][:, None]  # a column: what OpenCV makes of one axis differs between its versions
     if len(values) < _FEWEST_PX:
         return nucleus
     limit, upper = cv2.threshold(values, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)

@@ -62,7 +62,7 @@ def scenario(tmp_path: Path, repository: Path) -> Scenario:
         )
 
     def run(
-        name: str, frames: int = 3, sizes: tuple[tuple[int, int], ...] = ((1280, 960), (640, 480))
+        name: str, frames: int = 3, sizes: tuple[tuple[int, int], ...] = ((1280, 960), (512, 384))
     ) -> dict[str, Any]:
         folder, camera = tmp_path / "frames", tmp_path / "virtual.yaml"
         folder.mkdir()
