@@ -191,7 +191,7 @@ def test_the_size_is_read_back_and_one_that_was_asked_for_must_come() -> None:
 def test_the_small_picture_comes_at_the_scale_of_the_finder_where_it_is_worth_it() -> None:
     assert look(pi_camera(um_per_pixel=0.1), 1)[0].small.shape == (192, 256, 3)
     assert look(pi_camera(um_per_pixel=0.083), 1)[0].small.shape == (159, 212, 3)
-    assert look(pi_camera(um_per_pixel=0.249), 1)[0].small.shape == (478, 638, 3)
+    assert look(pi_camera(um_per_pixel=0.249), 1)[0].small.shape == (478, 637, 3)
     assert look(pi_camera(um_per_pixel=0.25), 1)[0].small is None
     assert look(pi_camera(um_per_pixel=math.nan), 1)[0].small is None
 
