@@ -2,9 +2,8 @@
 
 import dataclasses
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from train.augment import PATCH_MARGIN, augment
 from train.cells import OTHER, CellSet
 from train.checkpoint import Checkpoint
 from train.drawn import DRAWN_COLLECTION
+from train.learning import compile_network, made_ahead
 from train.network import build_network, load_network
 
 #: One crop in ten is of no class (basophil, immature, platelet …) and teaches the network to be unsure.
@@ -30,10 +30,6 @@ LABEL_SMOOTHING = 0.05
 WEIGHT_DECAY = 0.01
 #: How strongly a small collection is raised beside a large one: 0 as large as it is, 1 all alike.
 COLLECTION_BALANCE = 0.5
-WARM_UP_EPOCHS = 1
-
-_THREADS = 2
-_AHEAD = 8  # batches
 
 
 @dataclass(frozen=True)
@@ -180,17 +176,8 @@ def fit(
         network = load_network(checkpoint.state, with_optimizer=True)
     else:
         network = build_network(settings.crop.side_px, weights)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0,
-            decay_steps=max(1, steps * (settings.epochs - WARM_UP_EPOCHS)),
-            warmup_target=settings.learning_rate,
-            warmup_steps=steps * WARM_UP_EPOCHS,
-        )
-        network.compile(
-            optimizer=keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY),
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-            jit_compile=False,  # on a CPU compiling made training ten times slower
-        )
+        loss_function = keras.losses.CategoricalCrossentropy(from_logits=True)
+        compile_network(network, loss_function, settings.learning_rate, WEIGHT_DECAY, steps, settings.epochs)
     for epoch in range(len(history), settings.epochs):
         started = time.monotonic()
         batches = BalancedBatches(training, settings, epoch)
@@ -223,21 +210,12 @@ def predict_logits(network: keras.Model, crops: NDArray[np.uint8]) -> NDArray[np
 def _learn(
     network: keras.Model, batches: BalancedBatches, before: int, total: int, on_step: StepProgress
 ) -> float:
-    """One epoch, after so many steps out of so many in all; its mean loss.
-
-    Batches are made by threads ahead of their use. Keras's own loader for that, PyDataset, was seen to stall
-    at the end of short epochs.
-    """
+    """Train one epoch, after so many steps out of so many in all; return its mean loss."""
     network.reset_metrics()
-    loss, steps = float("nan"), len(batches)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        ahead = deque(pool.submit(batches.__getitem__, step) for step in range(min(_AHEAD, steps)))
-        for step in range(steps):
-            crops, targets = ahead.popleft().result()
-            if step + _AHEAD < steps:
-                ahead.append(pool.submit(batches.__getitem__, step + _AHEAD))
-            loss = float(network.train_on_batch(crops, targets, return_dict=True)["loss"])
-            on_step(before + step + 1, total, loss)
+    loss = float("nan")
+    for step, (crops, targets) in enumerate(made_ahead(batches.__getitem__, len(batches))):
+        loss = float(network.train_on_batch(crops, targets, return_dict=True)["loss"])
+        on_step(before + step + 1, total, loss)
     return loss
 
 

@@ -4,9 +4,7 @@ import dataclasses
 import math
 import time
 import zipfile
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,13 @@ from train.finder.boxed_fields import BoxedField
 from train.finder.drawn_fields import DRAWN_FIELDS, DRAWN_LABORATORY, draw_training_field
 from train.finder.network import build_finder_network, heat_loss
 from train.finder.tiles import TrainingField, make_tile, read_training_field
+from train.learning import compile_network, made_ahead
 
 WEIGHT_DECAY = 1e-3
-WARM_UP_EPOCHS = 1
 #: How strongly a small laboratory is raised beside a large one: 0 as large as it is, 1 all alike.
 LABORATORY_BALANCE = 0.8
 #: A single-cell collection counts as so many fields at most: it says nothing of what lies around its cells.
 MOST_SINGLE_CELLS = 600
-
-_THREADS = 2
-_AHEAD = 8  # batches
 
 
 @dataclass(frozen=True)
@@ -184,17 +179,7 @@ def _begin(settings: FinderSettings, steps: int, weights: Path | None) -> keras.
     network = build_finder_network()
     if weights is not None:
         network.set_weights(load_finder_network(weights).get_weights())
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        decay_steps=max(1, steps * (settings.epochs - WARM_UP_EPOCHS)),
-        warmup_target=settings.learning_rate,
-        warmup_steps=steps * WARM_UP_EPOCHS,
-    )
-    network.compile(
-        optimizer=keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY),
-        loss=heat_loss,
-        jit_compile=False,
-    )
+    compile_network(network, heat_loss, settings.learning_rate, WEIGHT_DECAY, steps, settings.epochs)
     return network
 
 
@@ -217,19 +202,14 @@ def _train_epoch(
         tiles, targets = zip(*(make_tile(data.fields[place], rng) for place in chosen), strict=True)
         return np.stack(tiles).astype(np.float32), np.stack(targets)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        ahead = deque(pool.submit(make_batch, step) for step in range(min(_AHEAD, steps)))
-        for step in range(steps):
-            tiles, targets = ahead.popleft().result()
-            if step + _AHEAD < steps:
-                ahead.append(pool.submit(make_batch, step + _AHEAD))
-            # Of this batch alone: Keras would return the mean since the metrics were last reset.
-            network.reset_metrics()
-            loss = float(network.train_on_batch(tiles, targets))
-            if not math.isfinite(loss):
-                raise ModelFileError(
-                    f"training has diverged: the loss is {loss} in epoch {epoch + 1}; lower the learning rate"
-                )
-            total += loss
-            on_step(epoch * steps + step + 1, settings.epochs * steps, total / (step + 1))
+    for step, (tiles, targets) in enumerate(made_ahead(make_batch, steps)):
+        # Of this batch alone: Keras would return the mean since the metrics were last reset.
+        network.reset_metrics()
+        loss = float(network.train_on_batch(tiles, targets))
+        if not math.isfinite(loss):
+            raise ModelFileError(
+                f"training has diverged: the loss is {loss} in epoch {epoch + 1}; lower the learning rate"
+            )
+        total += loss
+        on_step(epoch * steps + step + 1, settings.epochs * steps, total / (step + 1))
     return total / steps
