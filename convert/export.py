@@ -30,12 +30,12 @@ from hematovision.errors import (
     ModelFileError,
 )
 from hematovision.extras import install_command
+from hematovision.loaded_network import INT8_INPUT
 from hematovision.model_file import Manifest, ModelFile, read_model_file, write_model_file
 from hematovision.runtime import available_runtimes, load_interpreter
 from train.cells import CellSet
 from train.fit import predict_logits
 
-_INT8_INPUT = (1.0, -128)  # scale and zero point: a crop's value less 128
 _REASON_LENGTH = 200
 
 
@@ -179,8 +179,8 @@ def check_tensors(
         )
         if np.dtype(tensor["dtype"]) != dtype or tensor["shape"].tolist() != shape
     ]
-    if recipe.input_dtype == "int8" and source["quantization"] != _INT8_INPUT:
-        faults.append(f"input has scale and zero point {source['quantization']}, not {_INT8_INPUT}")
+    if recipe.input_dtype == "int8" and source["quantization"] != INT8_INPUT:
+        faults.append(f"input has scale and zero point {source['quantization']}, not {INT8_INPUT}")
     inside = [
         tensor
         for tensor in interpreter.get_tensor_details()

@@ -93,6 +93,7 @@ class Line(ABC):
         self._said: list[str] = []
         self._watch: FieldWatch | None = None
         self._slide = self._wanted_slide = 1
+        self._forget()
 
     def start_slide(self, blank: BlankField | None = None) -> int:
         """Forget the cells seen so far: the next frame is of another slide, whose number this returns.
@@ -106,7 +107,7 @@ class Line(ABC):
 
     @property
     def blank(self) -> BlankField | None:
-        """What frames of the slide are divided by that was started last."""
+        """Return what frames of the slide are divided by that was started last."""
         return self._wanted_blank
 
     def see(self, frame: Frame) -> SeenFrame | LostFrame:
@@ -170,12 +171,6 @@ class LiveLine(Line):
     """Frames of a slide that is moved by and by: every cell counts once, however often it is in view."""
 
     places_apart = False
-
-    def __init__(
-        self, classifier: Classifier, blank: BlankField | None = None, finder: Finder | None = None
-    ) -> None:
-        super().__init__(classifier, blank, finder)
-        self._forget()
 
     def _forget(self) -> None:
         manifest = self.classifier.model.manifest
@@ -241,12 +236,6 @@ class StillLine(Line):
     """Frames that each show another place: every whole cell of each counts, by the one look that there is."""
 
     places_apart = True
-
-    def __init__(
-        self, classifier: Classifier, blank: BlankField | None = None, finder: Finder | None = None
-    ) -> None:
-        super().__init__(classifier, blank, finder)
-        self._forget()
 
     def _forget(self) -> None:
         self._counted = self._cut = 0

@@ -64,7 +64,7 @@ class BlankField:
         return cv2.multiply(small, self._shrunk[size], dtype=cv2.CV_32F)
 
     def sha256(self) -> str:
-        """What tells it from others, as hexadecimal digits."""
+        """Return what tells it from others, as hexadecimal digits."""
         return sha256(self.levels.tobytes()).hexdigest()
 
     def _part(self, left: int, top: int, width: int, height: int) -> NDArray[np.uint16]:

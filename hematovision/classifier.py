@@ -1,23 +1,18 @@
 """From crops to calibrated predictions, with one interpreter for the life of the classifier."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hematovision.cell_classes import CLASS_NAMES, UNCLASSIFIED
 from hematovision.errors import ImageError, ModelFileError
-from hematovision.first_load import load_tried
-from hematovision.model_file import ModelFile
+from hematovision.loaded_network import flip_top_bit, load_network, only_tensor
+from hematovision.model_file import ModelFile, shipped_model
 from hematovision.runtime import AUTO, LoadedModel
 
-# The int8 input of the network's contract: value + 128 is the crop's, so flipping the top bit converts it.
-_INT8_SCALE, _INT8_ZERO_POINT = 1.0, -128
-_TOP_BIT = np.uint8(0x80)
-
+_TYPES = ("int8", "float32")
 _DEFAULT_MODEL = "hematovision-int8.tflite"
 
 
@@ -64,32 +59,17 @@ class Classifier:
             SettingError: no such runtime.
         """
         self.model = model
-        try:
-            self.loaded = loaded or load_tried(model, runtime, threads)
-        except ModelFileError as error:
-            stated = ", ".join(model.manifest.runtimes) or "no runtime"
-            raise ModelFileError(
-                f"{model.path}: {error}; its manifest states that it runs on {stated}"
-            ) from error
+        self.loaded = loaded or load_network(model, runtime, threads)
         self._interpreter = self.loaded.interpreter
         side = model.manifest.crop.side_px
         self._crop_shape = (side, side, 3)
-        source = self._tensor("input", self._interpreter.get_input_details(), (1, side, side, 3))
-        result = self._tensor("output", self._interpreter.get_output_details(), (1, len(CLASS_NAMES)))
-        if source["dtype"] is np.int8 and source["quantization"] != (_INT8_SCALE, _INT8_ZERO_POINT):
-            raise ModelFileError(
-                f"{model.path}: its int8 input has scale and zero point {source['quantization']}, not "
-                f"{(_INT8_SCALE, _INT8_ZERO_POINT)}; convert the model again with hematovision convert"
-            )
+        sources, results = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        source = only_tensor(model, "input", sources, (1, side, side, 3), _TYPES)
+        result = only_tensor(model, "output", results, (1, len(CLASS_NAMES)), _TYPES)
         self._is_int8 = source["dtype"] is np.int8
         self._output_scale, self._output_zero_point = 1.0, 0
         if result["dtype"] is np.int8:
             self._output_scale, self._output_zero_point = result["quantization"]
-            if not self._output_scale > 0:
-                raise ModelFileError(
-                    f"{model.path}: its int8 output has no scale; "
-                    "convert the model again with hematovision convert"
-                )
         # These give a view of the tensor on each call. None may be held while the interpreter runs.
         self._input = self._interpreter.tensor(source["index"])
         self._output = self._interpreter.tensor(result["index"])
@@ -122,7 +102,7 @@ class Classifier:
         logits = np.empty((len(crops), len(CLASS_NAMES)), np.float32)
         for crop, row in zip(crops, logits, strict=True):
             if self._is_int8:
-                np.bitwise_xor(crop, _TOP_BIT, out=self._input()[0].view(np.uint8))
+                flip_top_bit(crop, self._input()[0])
             else:
                 np.copyto(self._input()[0], crop)
             try:
@@ -138,16 +118,6 @@ class Classifier:
             )
         return logits
 
-    def _tensor(self, role: str, details: list[dict[str, Any]], shape: tuple[int, ...]) -> dict[str, Any]:
-        """The only input or output, with the shape and a type that the contract allows."""
-        found = [f"{tuple(map(int, one['shape']))} {np.dtype(one['dtype']).name}" for one in details]
-        if found not in ([f"{shape} int8"], [f"{shape} float32"]):
-            raise ModelFileError(
-                f"{self.model.path}: its {role} is {' and '.join(found)}, not {shape} int8 or float32; "
-                "convert the model again with hematovision convert"
-            )
-        return details[0]
-
 
 def default_model_path() -> Path:
     """The model that comes with this program.
@@ -155,12 +125,7 @@ def default_model_path() -> Path:
     Raises:
         ModelFileError: it is not there.
     """
-    path = Path(str(files("hematovision") / "models" / _DEFAULT_MODEL))
-    if not path.is_file():
-        raise ModelFileError(
-            f"{path}: the model that comes with hematovision is not there; give one with --model"
-        )
-    return path
+    return shipped_model(_DEFAULT_MODEL, "the model", "--model")
 
 
 def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:

@@ -6,19 +6,17 @@ than the network's input. The nucleus of each is then measured against what lies
 
 import math
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hematovision.errors import ModelFileError
-from hematovision.first_load import load_tried
 from hematovision.heat_map import STRIDE, Peak, find_peaks
 from hematovision.images import RGBImage
-from hematovision.model_file import FinderFile, read_finder_file
+from hematovision.loaded_network import flip_top_bit, load_network, only_tensor
+from hematovision.model_file import FinderFile, read_finder_file, shipped_model
 from hematovision.nucleus import MAX_NUCLEUS_UM2, MIN_NUCLEUS_UM2, measure_nucleus
 from hematovision.optics import Field
 from hematovision.runtime import AUTO, LoadedModel
@@ -29,9 +27,6 @@ SINGLE_THRESHOLD = 0.2
 PIECE_MARGIN_PX = 32
 
 _DEFAULT_FINDER = "hematovision-finder-int8.tflite"
-# The int8 input of the network's contract: value + 128 is the field's, so flipping the top bit converts it.
-_INPUT_SCALE, _INPUT_ZERO_POINT = 1.0, -128
-_TOP_BIT = np.uint8(0x80)
 _UNMEASURED_BOX_UM = 8.0
 _FOCUS_UM_PER_PIXEL = 0.15
 
@@ -78,31 +73,15 @@ class Finder:
             SettingError: no such runtime.
         """
         self.model = model
-        try:
-            self.loaded = loaded or load_tried(model, runtime, threads)
-        except ModelFileError as error:
-            stated = ", ".join(model.manifest.runtimes) or "no runtime"
-            raise ModelFileError(
-                f"{model.path}: {error}; its manifest states that it runs on {stated}"
-            ) from error
-        self._width, self._height = model.manifest.width_px, model.manifest.height_px
+        self.loaded = loaded or load_network(model, runtime, threads)
+        width, height = self._width, self._height = model.manifest.width_px, model.manifest.height_px
         interpreter = self._interpreter = self.loaded.interpreter
-        source = self._tensor("input", interpreter.get_input_details(), (1, self._height, self._width, 3))
-        result = self._tensor(
-            "output",
-            interpreter.get_output_details(),
-            (1, self._height // STRIDE, self._width // STRIDE, 1),
+        heat_shape = (1, height // STRIDE, width // STRIDE, 1)
+        source = only_tensor(
+            model, "input", interpreter.get_input_details(), (1, height, width, 3), ("int8",)
         )
-        if source["quantization"] != (_INPUT_SCALE, _INPUT_ZERO_POINT):
-            raise ModelFileError(
-                f"{model.path}: its input has scale and zero point {source['quantization']}, not "
-                f"{(_INPUT_SCALE, _INPUT_ZERO_POINT)}; convert the model again with hematovision convert"
-            )
+        result = only_tensor(model, "output", interpreter.get_output_details(), heat_shape, ("int8",))
         scale, zero_point = result["quantization"]
-        if not scale > 0:
-            raise ModelFileError(
-                f"{model.path}: its output has no scale; convert the model again with hematovision convert"
-            )
         # Heat of each of the 256 values that the output can have.
         logits = (np.arange(-128, 128, dtype=np.float64) - zero_point) * scale
         self._heat_of = (1 / (1 + np.exp(-logits))).astype(np.float32)
@@ -119,13 +98,9 @@ class Finder:
             ModelFileError: the runtime fails.
         """
         peaks = self.peaks(field.small, threshold)
-        regions = []
-        for place, peak in enumerate(peaks):
-            others = [(other.x, other.y) for other in peaks[:place] + peaks[place + 1 :]]
-            region = _region(field, peak, others)
-            if region is not None:
-                regions.append(region)
-        return regions
+        centers = [(peak.x, peak.y) for peak in peaks]
+        regions = (_region(field, peak, centers) for peak in peaks)
+        return [region for region in regions if region is not None]
 
     def peaks(self, small: RGBImage, threshold: float | None = None) -> list[Peak]:
         """Find the centres of cells in a picture at working scale, (height, width, 3) uint8 RGB."""
@@ -157,22 +132,12 @@ class Finder:
         return heat
 
     def _run(self, piece: RGBImage) -> NDArray[np.float32]:
-        np.bitwise_xor(piece, _TOP_BIT, out=self._input()[0].view(np.uint8))
+        flip_top_bit(piece, self._input()[0])
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
             raise ModelFileError(f"{self.model.path}: {self.loaded.runtime} fails on it ({error})") from error
-        return self._heat_of[self._output()[0, ..., 0].view(np.uint8) ^ _TOP_BIT]
-
-    def _tensor(self, role: str, details: list[dict[str, Any]], shape: tuple[int, ...]) -> dict[str, Any]:
-        """The only input or output, with the shape and type that the contract wants."""
-        found = [f"{tuple(map(int, one['shape']))} {np.dtype(one['dtype']).name}" for one in details]
-        if found != [f"{shape} int8"]:
-            raise ModelFileError(
-                f"{self.model.path}: its {role} is {' and '.join(found)}, not {shape} int8; "
-                "convert the model again with hematovision convert"
-            )
-        return details[0]
+        return self._heat_of[self._output()[0, ..., 0].astype(np.int16) + 128]
 
 
 def default_finder_path() -> Path:
@@ -181,12 +146,7 @@ def default_finder_path() -> Path:
     Raises:
         ModelFileError: it is not there.
     """
-    path = Path(str(files("hematovision") / "models" / _DEFAULT_FINDER))
-    if not path.is_file():
-        raise ModelFileError(
-            f"{path}: the finder that comes with hematovision is not there; give one with --finder"
-        )
-    return path
+    return shipped_model(_DEFAULT_FINDER, "the finder", "--finder")
 
 
 def load_finder(path: Path | str | None = None, runtime: str = AUTO) -> Finder:
@@ -240,15 +200,15 @@ def _starts(side: int, piece: int) -> list[int]:
     return list(range(0, side - piece + step, step)) if side > piece else [0]
 
 
-def _region(field: Field, peak: Peak, others: list[tuple[float, float]]) -> CellRegion | None:
-    """The cell at a peak of the heat map; None where what lies there has not the size of any nucleus."""
+def _region(field: Field, peak: Peak, centers: list[tuple[float, float]]) -> CellRegion | None:
+    """Return the cell at a peak of the heat map; None where what lies there is of no nucleus' size."""
     scale_x, scale_y = field.scale
     height, width = field.dark.shape
     half = _UNMEASURED_BOX_UM / (field.um_per_pixel * scale_x) / 2
     left, top = peak.x + 0.5 - half, peak.y + 0.5 - half
     right, bottom = left + 2 * half, top + 2 * half
     at_border = left < 0 or top < 0 or right > width or bottom > height
-    nucleus = measure_nucleus(field, (peak.x, peak.y), others)
+    nucleus = measure_nucleus(field, (peak.x, peak.y), centers)
     if nucleus is not None and not nucleus.cut and nucleus.area_um2 < MIN_NUCLEUS_UM2:
         if not at_border:
             return None

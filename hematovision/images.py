@@ -260,7 +260,7 @@ def shrink(image: RGBImage, width: int) -> RGBImage:
 
 
 def _is_even(pixels: RGBImage) -> bool:
-    """Whether a grey picture shows nothing but light, as glass does: no place differs from the next."""
+    """Tell whether a grey picture shows nothing but light, as glass does: no place differs from the next."""
     green = shrink(pixels, 256)[..., 1].astype(np.float32)
     light = float(np.median(green))
     if light < _LIT:

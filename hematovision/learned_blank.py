@@ -39,7 +39,7 @@ class BlankLearner:
 
     @property
     def places(self) -> int:
-        """How many places there are."""
+        """Return how many places there are."""
         return len(self._pictures)
 
     def add(self, field: Field) -> bool:
@@ -60,7 +60,7 @@ class BlankLearner:
         return True
 
     def learn(self, width: int, height: int, name: str) -> BlankField:
-        """The blank field of frames of so many pixels.
+        """Return the blank field of frames of so many pixels.
 
         Raises:
             CalibrationError: it would be none; in words that follow "no blank field was learnt: ".
@@ -84,7 +84,7 @@ class BlankLearner:
 
 
 def _spread(of_places: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How far most of the places lie apart."""
+    """Return how far most of the places lie apart."""
     low, high = np.percentile(of_places, (5, 95), axis=0)
     return high - low
 

@@ -262,7 +262,7 @@ def _mean_around(
 
 
 def _lowest(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The lowest channel of each tile; several times the speed of NumPy's minimum along a short axis."""
+    """Return the lowest channel of each tile, several times faster than NumPy's minimum along an axis."""
     return np.minimum(np.minimum(tiles[..., 0], tiles[..., 1]), tiles[..., 2])
 
 

@@ -39,22 +39,16 @@ _RANGES = {
 _RECORDS = ("training", "calibration", "parity", "accuracy", "tools")
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a classifier is and how it is to be used.
+@dataclass(frozen=True, kw_only=True)
+class _Records:
+    """What a manifest of either kind holds beside what steers the device.
 
     ``training``, ``calibration``, ``parity`` and ``accuracy`` are records for people and reports: JSON
-    objects written by the stage of that name, empty where it has not run. The other fields steer the device.
+    objects written by the stage of that name, empty where it has not run.
     """
 
-    KIND: ClassVar = "classifier"
+    KIND: ClassVar[str]
 
-    crop: CropSize
-    #: Logits are divided by this before the softmax.
-    temperature: float
-    #: A cell whose largest calibrated probability is below this is left unclassified.
-    decline_below: float
-    classes: tuple[str, ...] = CLASS_NAMES
     #: How the weights are stored (see ``convert.recipes``) and the runtimes that load such a file.
     recipe: str = "keras"
     runtimes: tuple[str, ...] = ()
@@ -64,14 +58,31 @@ class Manifest:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
 
+    def to_json(self) -> str:
+        """Return it as JSON text, indented: version and kind, what steers the device, then the records."""
+        content = dataclasses.asdict(self)
+        records = {one.name: content.pop(one.name) for one in dataclasses.fields(_Records)}
+        whole = {"format_version": FORMAT_VERSION, "kind": self.KIND, **content, **records}
+        return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Manifest(_Records):
+    """What a classifier is and how it is to be used; its records are those of `_Records`."""
+
+    KIND: ClassVar = "classifier"
+
+    crop: CropSize
+    #: Logits are divided by this before the softmax.
+    temperature: float
+    #: A cell whose largest calibrated probability is below this is left unclassified.
+    decline_below: float
+    classes: tuple[str, ...] = CLASS_NAMES
+
     @property
     def labels(self) -> tuple[str, ...]:
-        """What each of the network's outputs stands for, in order."""
+        """Return what each of the network's outputs stands for, in order."""
         return self.classes
-
-    def to_json(self) -> str:
-        """Manifest as JSON text, indented, keys in the order of the fields."""
-        return _to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes, name: str) -> "Manifest":
@@ -112,8 +123,8 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class FinderManifest:
-    """What a finder is and how it is to be used; its records are as those of `Manifest`."""
+class FinderManifest(_Records):
+    """What a finder is and how it is to be used; its records are those of `_Records`."""
 
     KIND: ClassVar = "finder"
 
@@ -123,22 +134,11 @@ class FinderManifest:
     height_px: int
     #: A place of the heat map that is hotter is the centre of a cell.
     threshold: float
-    recipe: str = "keras"
-    runtimes: tuple[str, ...] = ()
-    training: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Mapping[str, Any] = field(default_factory=dict)
-    parity: Mapping[str, Any] = field(default_factory=dict)
-    accuracy: Mapping[str, Any] = field(default_factory=dict)
-    tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What each of the network's outputs stands for, in order."""
+        """Return what each of the network's outputs stands for, in order."""
         return ("nucleated cell",)
-
-    def to_json(self) -> str:
-        """Manifest as JSON text, indented, keys in the order of the fields."""
-        return _to_json(self)
 
     @classmethod
     def from_json(cls, text: str | bytes, name: str) -> "FinderManifest":
@@ -176,14 +176,8 @@ class FinderManifest:
         return manifest
 
 
-def _to_json(manifest: Manifest | FinderManifest) -> str:
-    head = {"format_version": FORMAT_VERSION, "kind": manifest.KIND}
-    content = {**head, **dataclasses.asdict(manifest)}
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def _content(text: str | bytes, name: str, wanted: type[Manifest | FinderManifest]) -> dict[str, Any]:
-    """What a manifest of the wanted kind says beside its version and kind."""
+    """Return what a manifest of the wanted kind says beside its version and kind."""
     content = json_object(text, name)
     version = content.pop("format_version", None)
     if type(version) is not int or version < 1:

@@ -20,8 +20,9 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hematovision.errors import ModelFileError
 from hematovision.manifest import FORMAT_VERSION, MAX_MANIFEST_BYTES, FinderManifest, Manifest, json_object
@@ -40,6 +41,7 @@ __all__ = [
     "read_finder_manifest",
     "read_keras_manifest",
     "read_model_file",
+    "shipped_model",
     "write_atomically",
     "write_keras_manifest",
     "write_model_file",
@@ -55,6 +57,9 @@ _ZIP64, _ZIP64_BYTES = b"PK\6\7", 20
 _UTF8_NAME = 0x800
 # What zipfile was seen to raise where a zip is damaged.
 _NO_ZIP = (zipfile.BadZipFile, OSError, ValueError, LookupError, RuntimeError, EOFError, struct.error)
+
+
+_AnyManifest = TypeVar("_AnyManifest", Manifest, FinderManifest)
 
 
 @dataclass(frozen=True)
@@ -84,29 +89,25 @@ def read_model_file(path: Path | str) -> ModelFile:
     Raises:
         ModelFileError: the file is missing, damaged, of another kind, or not for this program.
     """
-    path = Path(path)
-    flatbuffer, text, labels = _read(path)
-    manifest = Manifest.from_json(text, str(path))
-    _check_labels(path, labels, manifest)
-    return ModelFile(path, flatbuffer, manifest, hashlib.sha256(flatbuffer).hexdigest())
+    return ModelFile(Path(path), *_parts(Path(path), Manifest))
 
 
 def read_finder_file(path: Path | str) -> FinderFile:
     """Read and check a finder's file. Raises as `read_model_file` does."""
-    path = Path(path)
+    return FinderFile(Path(path), *_parts(Path(path), FinderManifest))
+
+
+def _parts(path: Path, kind: type[_AnyManifest]) -> tuple[bytes, _AnyManifest, str]:
+    """Return the flatbuffer, manifest and hash of a file of a kind, found whole."""
     flatbuffer, text, labels = _read(path)
-    manifest = FinderManifest.from_json(text, str(path))
-    _check_labels(path, labels, manifest)
-    return FinderFile(path, flatbuffer, manifest, hashlib.sha256(flatbuffer).hexdigest())
-
-
-def _check_labels(path: Path, labels: bytes, manifest: Manifest | FinderManifest) -> None:
+    manifest = kind.from_json(text, str(path))
     if tuple(labels.decode(errors="replace").splitlines()) != manifest.labels:
         raise ModelFileError(f"{path}: labels.txt and the manifest name other classes; make the file again")
+    return flatbuffer, manifest, hashlib.sha256(flatbuffer).hexdigest()
 
 
 def _read(path: Path) -> tuple[bytes, bytes, bytes]:
-    """The flatbuffer, manifest and labels of a file that is sealed and whole."""
+    """Return the flatbuffer, manifest and labels of a file that is sealed and whole."""
     try:
         data = read_regular_file(path, _MAX_BYTES)
     except OSError as error:
@@ -170,6 +171,25 @@ def _check_member(entry: zipfile.ZipInfo) -> None:
         raise ValueError(f"a member of it states a size of {entry.file_size:,} bytes")
 
 
+def shipped_model(name: str, what: str, option: str) -> Path:
+    """Return the path of a model file that comes with this program.
+
+    Args:
+        name: of the file.
+        what: what messages call it.
+        option: by which another is given.
+
+    Raises:
+        ModelFileError: it is not there.
+    """
+    path = Path(str(files("hematovision") / "models" / name))
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: {what} that comes with hematovision is not there; give one with {option}"
+        )
+    return path
+
+
 def write_model_file(path: Path | str, flatbuffer: bytes, manifest: Manifest | FinderManifest) -> None:
     """Write a model file whole or not at all, replacing one that is there.
 
@@ -205,18 +225,12 @@ def read_keras_manifest(keras_path: Path | str) -> Manifest:
     Raises:
         ModelFileError: it is missing or wrong, or the model is not the one it was written for.
     """
-    text = _read_beside(Path(keras_path))
-    manifest = Manifest.from_json(text, str(manifest_path(keras_path)))
-    _check_written_for(Path(keras_path), manifest)
-    return manifest
+    return _read_beside_keras(Path(keras_path), Manifest)
 
 
 def read_finder_manifest(keras_path: Path | str) -> FinderManifest:
     """Read the manifest beside a finder's ``.keras`` file. Raises as `read_keras_manifest` does."""
-    text = _read_beside(Path(keras_path))
-    manifest = FinderManifest.from_json(text, str(manifest_path(keras_path)))
-    _check_written_for(Path(keras_path), manifest)
-    return manifest
+    return _read_beside_keras(Path(keras_path), FinderManifest)
 
 
 def kind_of_keras(keras_path: Path | str) -> str:
@@ -240,7 +254,7 @@ def write_keras_manifest(keras_path: Path | str, manifest: Manifest | FinderMani
 
 
 def _read_beside(keras_path: Path) -> str:
-    """The manifest beside a ``.keras`` file, unsealed."""
+    """Return the manifest beside a ``.keras`` file, unsealed."""
     path = manifest_path(keras_path)
     try:
         return _unsealed(read_regular_file(path, MAX_MANIFEST_BYTES), path)
@@ -248,7 +262,8 @@ def _read_beside(keras_path: Path) -> str:
         raise _not_together(keras_path, error) from error
 
 
-def _check_written_for(keras_path: Path, manifest: Manifest | FinderManifest) -> None:
+def _read_beside_keras(keras_path: Path, kind: type[_AnyManifest]) -> _AnyManifest:
+    manifest = kind.from_json(_read_beside(keras_path), str(manifest_path(keras_path)))
     try:
         model_hash = file_hash(keras_path)
     except OSError as error:
@@ -258,6 +273,7 @@ def _check_written_for(keras_path: Path, manifest: Manifest | FinderManifest) ->
             f"{keras_path}: not the model that {manifest_path(keras_path).name} was written for (SHA-256 "
             "differs); copy both again from one training run"
         )
+    return manifest
 
 
 def _not_together(keras_path: Path, error: OSError) -> ModelFileError:

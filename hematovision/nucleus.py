@@ -55,14 +55,14 @@ class Nucleus:
 
 
 def measure_nucleus(
-    field: Field, center: tuple[float, float], others: Sequence[tuple[float, float]] = ()
+    field: Field, center: tuple[float, float], cells: Sequence[tuple[float, float]] = ()
 ) -> Nucleus | None:
     """Outline the nucleus of the cell at ``center``, (x, y) in pixels of the working image.
 
     Args:
         field: what the cell is in.
         center: the middle of the cell, as the finder gives it.
-        others: centres of other cells: what is nearer to one of them is not this one's.
+        cells: centres of all cells, this one's among them or not: what is nearer to another is another's.
 
     Returns:
         The nucleus; None where nothing near the centre stands out from what is around it.
@@ -77,7 +77,7 @@ def measure_nucleus(
     dark = field.dark[window]
     away = distances[top - y + reach :, left - x + reach :][: dark.shape[0], : dark.shape[1]]
     own = (away < _REACH_UM) & ~dark
-    for other in others:
+    for other in cells:
         if math.dist(other, center) * px_um < 2 * _REACH_UM:
             own &= _is_nearer(
                 own.shape, (center[0] - left, center[1] - top), (other[0] - left, other[1] - top)
@@ -117,7 +117,7 @@ def _distances(px_um: float) -> NDArray[np.float32]:
 def _is_nearer(
     shape: tuple[int, ...], to: tuple[float, float], than: tuple[float, float]
 ) -> NDArray[np.bool_]:
-    """Which pixels of a window lie nearer to one place, (x, y), than to another: those on its side."""
+    """Return which pixels of a window lie nearer to one place, (x, y), than to another: those on its side."""
     across, down = than[0] - to[0], than[1] - to[1]
     middle = ((than[0] + to[0]) * across + (than[1] + to[1]) * down) / 2
     return (np.arange(shape[1]) * across)[None, :] + (np.arange(shape[0]) * down)[:, None] <= middle
@@ -132,7 +132,7 @@ def _density(transmittance: NDArray[np.float32]) -> NDArray[np.float32]:
 def _nuclear(
     density: NDArray[np.float32], away: NDArray[np.float32], own: NDArray[np.bool_]
 ) -> NDArray[np.bool_] | None:
-    """Which pixels are more than half as nuclear as the cell's densest part; None if all is alike."""
+    """Return which pixels are more than half as nuclear as the cell's densest part; None if all is alike."""
     core = density[(away <= _CORE_UM) & own]
     around = density[(away >= _AROUND_FROM_UM) & own]
     if len(core) < _FEWEST_PX or len(around) < _FEWEST_PX:
@@ -153,7 +153,7 @@ def _nuclear(
 def _joined_lobes(
     mask: NDArray[np.bool_], away: NDArray[np.float32], px_um: float
 ) -> NDArray[np.bool_] | None:
-    """The largest part near the centre and the lobes that belong to it; None without such a part."""
+    """Return the largest part near the centre and the lobes that belong to it; None without such a part."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA] * (px_um * px_um)
     near = set(np.unique(labels[away <= _SEED_UM]).tolist()) - {0}
@@ -177,7 +177,7 @@ def _joined_lobes(
 
 
 def _densest_part(nucleus: NDArray[np.bool_], red: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """What of it absorbs red, where that is two things apart: granules are as dense, but let red through."""
+    """Return the part that absorbs red, where it is two things: granules are as dense, but let red through."""
     levels = cv2.convertScaleAbs(red, alpha=_LEVELS)
     # Its edge, half as dense by the blur, is no other thing.
     inside = cv2.erode(nucleus.view(np.uint8), np.ones((3, 3), np.uint8)) > 0

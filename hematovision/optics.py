@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from hematovision.blank_field import EVEN_LEVEL, BlankField
 from hematovision.errors import ImageError, SettingError
+from hematovision.heat_map import FINDER_UM_PER_PIXEL
 from hematovision.images import RGBImage
 from hematovision.light import Light, measure_light, quadratic_terms
 
-#: Scale at which a field's light is measured and its cells are found: a nucleus is 12 to 25 pixels wide.
-WORKING_UM_PER_PIXEL = 0.5
+#: Scale at which a field's light is measured: the finder's, so that a frame is shrunk once.
+WORKING_UM_PER_PIXEL = FINDER_UM_PER_PIXEL
 #: Nothing on a smear absorbs this much in every channel at once: darker is the fill of a rotated copy.
 NO_LIGHT = 0.08
 #: Optical density is cut off here: one part in a thousand of the light is below what a camera resolves.

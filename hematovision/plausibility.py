@@ -201,7 +201,7 @@ def why_no_monolayer(seen: Appearance) -> str | None:
 
 
 def is_empty(seen: Appearance) -> bool:
-    """Whether nothing but glass is in view."""
+    """Return whether nothing but glass is in view."""
     return seen.covered < _MAX_EMPTY
 
 
@@ -216,7 +216,7 @@ def dark_object_note(seen: Appearance) -> str | None:
 
 
 def _shapes(seen: Appearance) -> str | None:
-    """What no smear is made of, whatever its colours and their order."""
+    """Say which shapes in it no smear is made of, whatever its colours; None without such."""
     ink = seen.ink >= _MIN_INK
     lines = seen.strokes >= _MIN_STROKES / 2 and seen.stroke_share >= _MIN_STROKE_SHARE_GREY
     if ink and lines and seen.grey >= _MIN_GREY and seen.stained < _MAX_STAINED_BY_GREY * seen.grey:
@@ -247,7 +247,7 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def _pallors(absorbs: NDArray[np.uint8], green: NDArray[np.float32]) -> list[float]:
-    """How much paler the middle of each whole, round, single cell is than what surrounds it, as a share."""
+    """Return how much paler than its rim the middle of each whole, round, single cell is, as a share."""
     outlines, _ = cv2.findContours(absorbs, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     height, width = absorbs.shape
     found = []
@@ -270,7 +270,7 @@ def _pallors(absorbs: NDArray[np.uint8], green: NDArray[np.float32]) -> list[flo
 
 
 def _smooth(density: NDArray[np.float32], most: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where a field is covered and even in green over `_SMOOTH_UM`: (h, w) bool. Nowhere in a narrow one."""
+    """Find where a field is covered and even in green over `_SMOOTH_UM`: (h, w) bool; not in a narrow one."""
     side = round(_SMOOTH_UM / WORKING_UM_PER_PIXEL) | 1
     green = density[..., 1]
     mean = cv2.blur(green, (side, side))

@@ -173,7 +173,7 @@ def test_a_probability_at_the_threshold_is_named() -> None:
 
 
 def test_a_missing_default_model_says_what_to_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("hematovision.classifier.files", lambda package: tmp_path)
+    monkeypatch.setattr("hematovision.model_file.files", lambda package: tmp_path)
     with pytest.raises(ModelFileError, match="give one with --model"):
         default_model_path()
 
