@@ -144,7 +144,7 @@ def _read_original(path: Path) -> RGBImage:
 
 
 def _not_annotated(image: RGBImage, boxes: list[Box]) -> list[Box]:
-    """What the baseline takes for leukocytes of an original, and nobody annotated."""
+    """Return what the baseline takes for leukocytes of an original, and nobody annotated."""
     others = []
     for region in find_by_threshold(image, KAGGLE_ORIGINAL_UM_PER_PIXEL):
         if not any(is_inside(region, box) for box in boxes):

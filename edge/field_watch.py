@@ -41,12 +41,12 @@ class FieldCondition:
 
     @property
     def counts(self) -> bool:
-        """Whether the cells in view count towards the differential and its target."""
+        """Return whether the cells in view count towards the differential and its target."""
         return self.state in (FieldState.SMEAR, FieldState.EMPTY)
 
     @property
     def trusted(self) -> bool:
-        """Whether a class may be called high or low."""
+        """Return whether a class may be called high or low."""
         return self.state is not FieldState.CHECK_MICROSCOPE
 
 

@@ -64,7 +64,7 @@ class BlankWatch:
         self._start_again()
 
     def see(self, result: SeenFrame, camera: Camera) -> tuple[BlankField | None, str | None]:
-        """The blank field once it is learnt, and a line for the user where it is, or is refused."""
+        """Return the blank field once it is learnt, and a line for the user where it is, or is refused."""
         if self._done or result.place is None or result.field.blank is not None:
             return None, None
         if camera is not self._camera:

@@ -181,7 +181,7 @@ def health_message(topics: Topics, status: DeviceStatus, health: Health, version
 
 
 def _condition(status: DeviceStatus) -> dict[str, Any]:
-    """What lies under the microscope, whether its cells count, and what is to be said of it."""
+    """Return what lies under the microscope, whether its cells count, and what is to be said of it."""
     seen = status.condition
     notes = [seen.line, *seen.notes, status.unfamiliar]
     return {"field": seen.state, "field_counts": seen.counts, "field_notes": [note for note in notes if note]}

@@ -33,7 +33,7 @@ class Batch(Protocol):
 
     @property
     def places_apart(self) -> bool:
-        """Whether each frame shows another place."""
+        """Return whether each frame shows another place."""
 
 
 class ScaleWatch:

@@ -38,7 +38,7 @@ class Checkpoint(Generic[_Epoch]):
 
     @property
     def state(self) -> Path:
-        """The network and its optimiser's state after the last epoch of the history."""
+        """Return the network and its optimiser's state after the last epoch of the history."""
         return self._folder / _STATE
 
     def read_history(self) -> list[_Epoch]:

@@ -1,4 +1,4 @@
-"""What a finder finds on boxed fields of each laboratory, and what else it takes for a cell."""
+"""Measure what a finder finds on boxed fields of each laboratory, and what else it takes for a cell."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a camera's program, dirt and the eyepiece lay over a smear, drawn at full resolution.
+"""Draw what a camera's program, dirt and the eyepiece lay over a smear, at full resolution.
 
 None of it is what the finder learns to pass over (`train.finder.overlays`): text is set in a real font,
 bars, boxes and time stamps are where programs put them, dirt grows from noise, surrounds are those of
@@ -34,7 +34,7 @@ _LETTERING = (
 
 @dataclass(frozen=True)
 class Overlay:
-    """What lies over a field: ``color``, (height, width, 3) float32; ``opacity``, (height, width), 0 to 1."""
+    """An overlay: ``color``, (height, width, 3) float32; ``opacity``, (height, width) float32, 0 to 1."""
 
     color: NDArray[np.float32]
     opacity: _Opacity

@@ -1,4 +1,4 @@
-"""How many red cells a field shows: boxed, else by the area that they cover."""
+"""Count the red cells that a field shows: by boxes, else by the area that they cover."""
 
 import math
 

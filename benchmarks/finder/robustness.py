@@ -1,4 +1,4 @@
-"""What overlays cost a finder: the same fields with and without them, cell by cell."""
+"""Measure what overlays cost a finder: the same fields with and without them, cell by cell."""
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence

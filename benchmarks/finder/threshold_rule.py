@@ -73,7 +73,7 @@ def _threshold(stain: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _edge(field: DividedField) -> NDArray[np.bool_]:
-    """Where a nucleus counts as cut: the outermost pixels, and those beside black fill."""
+    """Return where a nucleus counts as cut: the outermost pixels, and those beside black fill."""
     edge = cv2.dilate(field.dark.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     edge[[0, -1], :] = True
     edge[:, [0, -1]] = True
@@ -124,7 +124,7 @@ def _union(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple[
 
 
 def _box_gaps(boxes: list[tuple[int, int, int, int]]) -> NDArray[np.int64]:
-    """How far apart each pair of boxes is in x or y, whichever is farther: (n, n), 0 where they meet."""
+    """Return how far apart each pair of boxes is, in x or y as is farther: (n, n), 0 where they meet."""
     left, top, right, bottom = np.array(boxes, np.int64).reshape(-1, 4).T
     x, y = left[:, None] - right[None, :], top[:, None] - bottom[None, :]
     return np.maximum.reduce([x, x.T, y, y.T, np.zeros_like(x)])

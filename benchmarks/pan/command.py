@@ -28,7 +28,7 @@ _stdout = Console()
 @click.option("--learnt", is_flag=True, help="The fields that are learnt from, not those set aside.")
 @click.option("--model", metavar="FILE", help="Model file; by default the one that comes with hematovision.")
 def pan_command(data: tuple[str, ...], cells: int, seed: int, learnt: bool, model: str | None) -> None:
-    """Whether a run over real smears counts each leukocyte once, and nothing else.
+    """Show whether a run over real smears counts each leukocyte once, and nothing else.
 
     DATA are collections of boxed fields, such as chula@0.097 and kaggle-blood-cells. Their fields, those set
     aside for reporting, are put together to slides, with ten empty stretches for each that has a leukocyte,

@@ -42,7 +42,7 @@ _BOX_UM = 1.0
 
 @dataclass(frozen=True)
 class Miscount:
-    """What was miscounted.
+    """A miscounted cell or place.
 
     ``why``: `MISSED` (shown long enough and not counted), `TWICE` (counted before) or `NOTHING` (counted
     where no leukocyte is). ``x_um`` and ``y_um`` on the slide. ``name``: the class that it was given, of what
@@ -58,7 +58,7 @@ class Miscount:
 
 @dataclass(frozen=True)
 class PanResult:
-    """What a run counted on a slide.
+    """The counts of a run on a slide.
 
     ``cells``: all that the slide has, of which ``once`` were counted once; ``shown``: those of them shown
     long enough to be counted. ``areas``: one more for each time that the place was lost.
@@ -78,7 +78,7 @@ class PanResult:
 
     @property
     def nothing_named(self) -> int:
-        """How often a class was given to what is no leukocyte."""
+        """Return how often a class was given to what is no leukocyte."""
         return sum(one.why == NOTHING and one.name != UNCLASSIFIED for one in self.miscounts)
 
 

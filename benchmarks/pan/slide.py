@@ -194,7 +194,7 @@ def _boxes(field: BoxedField) -> list[Rectangle]:
 
 
 def _not_boxed(field: BoxedField) -> list[Rectangle]:
-    """Where other leukocytes of a field may lie, by eye, in pixels of the slide."""
+    """Return where other leukocytes of a field may lie, by eye, in pixels of the slide."""
     shrink = field.um_per_pixel / UM_PER_PIXEL
     around = (_NOT_BOXED_UM - _RIM_UM) / UM_PER_PIXEL
     return [

@@ -102,7 +102,7 @@ class Camera(ABC):
         """
 
     def is_locked(self) -> bool:
-        """Whether exposure, gains and white balance are known to stay as they are. Any thread may ask."""
+        """Return whether exposure, gains and white balance are known to stay. Any thread may ask."""
         return False
 
     @abstractmethod

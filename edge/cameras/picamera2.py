@@ -104,7 +104,7 @@ class PiCamera(LiveCamera):
         self._locked = False
 
     def is_locked(self) -> bool:
-        """Whether it was told to lock and has what locks exposure, gains and white balance."""
+        """Return whether it was told to lock and has what locks exposure, gains and white balance."""
         return self._locked
 
     def _connect(self) -> None:

@@ -111,7 +111,7 @@ class V4L2Camera(CaptureCamera):
         self._good_at = monotonic()
 
     def is_locked(self) -> bool:
-        """Whether the driver says that exposure, gain and white balance are set by hand."""
+        """Return whether the driver says that exposure, gain and white balance are set by hand."""
         try:
             device = os.open(self._device, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
@@ -171,7 +171,7 @@ class V4L2Camera(CaptureCamera):
 
 
 def _control(device: int, control: int) -> int | None:
-    """What a control is set to; None where the camera has none of the kind."""
+    """Return what a control is set to; None where the camera has none of the kind."""
     answer = bytearray(_CONTROL.pack(control, 0))
     try:
         fcntl.ioctl(device, _VIDIOC_G_CTRL, answer)

@@ -152,7 +152,7 @@ def session_record(reader: Reader, session_id: int) -> JSON:
 
 
 def _warnings(reader: Reader, session_id: int) -> list[JSON]:
-    """What was said of slide, scale, light and stain while a session was open, each text once."""
+    """Return what was said of slide, scale, light and stain while a session was open, each text once."""
     found: dict[str, JSON] = {}
     for event in reversed(reader.events(_MOST_EVENTS, session_id=session_id)):
         if event.kind in _WARNING_KINDS:

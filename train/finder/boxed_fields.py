@@ -110,7 +110,7 @@ class BoxedField:
 
     @property
     def all_known(self) -> bool:
-        """Whether every leukocyte in view is known, so that what else is found is false."""
+        """Return whether every leukocyte in view is known, so that what else is found is false."""
         return self.complete or self.others is not None
 
 
