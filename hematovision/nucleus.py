@@ -177,7 +177,7 @@ def _joined_lobes(
 
 
 def _densest_part(nucleus: NDArray[np.bool_], red: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return the part that absorbs red, where it is two things: granules are as dense, but let red through."""
+    """Return the part that absorbs red, where it is two things: granules are dense, but let red through."""
     levels = cv2.convertScaleAbs(red, alpha=_LEVELS)
     # Its edge, half as dense by the blur, is no other thing.
     inside = cv2.erode(nucleus.view(np.uint8), np.ones((3, 3), np.uint8)) > 0

@@ -166,7 +166,7 @@ def share_by_original(cells: CellSet, part: NDArray[Any], whole: NDArray[Any], s
 
 
 def ratio_by_group(groups: Sequence[str], part: NDArray[Any], whole: NDArray[Any], seed: int = 0) -> Interval:
-    """The sum of ``part`` over that of ``whole``, each (n,), with its interval from resampling groups."""
+    """Divide the sum of ``part`` by that of ``whole``, each (n,); the interval resamples groups."""
     unique, owner = np.unique(groups, return_inverse=True)
     return _ratio(owner, _draw(len(unique), seed), part, whole)
 
